@@ -1,0 +1,267 @@
+"""Jinja filters that turn answers into names and refuse the ones that cannot work.
+
+Standard library only (Jinja is Copier's own): this file runs on the machine of everyone who copies or updates,
+and Copier replays it from every released version. Each `*_error` filter returns one line that names the bad value
+and the rule, or an empty string.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import keyword
+import re
+import sys
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from jinja2 import Environment
+from jinja2.ext import Extension
+
+# What `import NAME` or `NAME` on the command line already means in a rendered project.
+DEPENDENCY_MODULES = frozenset(
+    "annotated_types anyio attr attrs backports certifi cffi click copier cryptography dotenv filelock h11 "
+    "hatchling httpcore httpcore2 httpx httpx2 idna importlib_metadata iniconfig jaraco jeepney jsonschema "
+    "jsonschema_specifications jwt keyring lazy_importer mcp mcp_types more_itertools multipart mypy mypyc "
+    "opentelemetry packaging pip pkg_resources platformdirs pluggy pycparser pydantic pydantic_core pygments pytest "
+    "python_dotenv python_multipart referencing rpds ruff secretstorage setuptools sniffio src sse_starlette "
+    "starlette test tests truststore typing_extensions typing_inspection uv uvicorn yaml zipp".split()
+)
+COMMANDS = frozenset(
+    "bash cat cd copier curl docker env git keyring mcp mypy node npm npx pip pipx pytest python python3 ruff sh "
+    "ssh sudo test uv uvicorn uvx".split()
+)
+# Distributions that are not called like their module: pip cannot install a project of the same name.
+DISTRIBUTIONS = frozenset(
+    "attrs backports-tarfile jaraco-classes jaraco-context jaraco-functools opentelemetry-api pyjwt python-dotenv python-multipart pyyaml rpds-py".split()
+)
+
+RESERVED_KEYS = frozenset(
+    "ACCESS_TOKEN ALL_PROXY API_BASE_URL API_TIMEOUT APPDATA CREDENTIALS_DIRECTORY CURL_CA_BUNDLE DISPLAY EDITOR "
+    "ENV ENV_FILE HOME HOSTNAME HTTPS_PROXY HTTP_PROXY IFS LANG LANGUAGE LOCALAPPDATA LOGNAME MAIL NO_PROXY OLDPWD "
+    "PATH PATHEXT PWD REFRESH_TOKEN REQUESTS_CA_BUNDLE SHELL SHLVL SSL_CERT_DIR SSL_CERT_FILE SYSTEMROOT TEMP TERM "
+    "TMP TMPDIR TOKEN_KEY TZ USER USERNAME USERPROFILE VIRTUAL_ENV".split()
+)
+RESERVED_PREFIXES = ("PYTHON", "MCP_", "OAUTH_", "LC_", "LD_", "DYLD_", "XDG_", "DBUS_", "UV_", "PIP_", "GIT_")
+
+# Characters that reorder the text around them: source that reads unlike it runs.
+BIDI_CONTROLS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+class Answers(Extension):
+    """Adds the filters below to Copier's environment."""
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        environment.filters.update(FILTERS)
+
+
+# ---------------------------------------------------------------- names
+
+
+def name_from_folder(folder: Any) -> str:
+    """`weather-api` → `Weather Api`."""
+    words = re.split(r"[\s_.-]+", Path(str(folder)).resolve().name)
+    name = " ".join(word[:1].upper() + word[1:] for word in words if word)
+    return name if name and not server_name_error(name) else "My MCP Server"
+
+
+def server_name_error(name: Any) -> str:
+    return _text_error("server_name", name, limit=100)
+
+
+def description_error(text: Any) -> str:
+    return _text_error("description", text, limit=300)
+
+
+def _text_error(question: str, text: Any, limit: int) -> str:
+    text = str(text)
+    if not text.strip():
+        return f"{question} is empty: write at least one word."
+    if text != text.strip():
+        return f"{question}={text!r} begins or ends with a blank: leave it out."
+    if len(text) > limit:
+        return f"{question} has {len(text)} characters ({text[:20]!r}…): at most {limit}."
+    for char in text:
+        if unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} or char in BIDI_CONTROLS:
+            return f"{question}={text!r} contains {char!r}: one line of text, without control characters."
+    return ""
+
+
+def package_from_name(name: Any) -> str:
+    """A valid package name for any server name: `Wetter Zürich` → `wetter_zurich`, `Calendar` → `calendar_server`."""
+    plain = unicodedata.normalize("NFKD", str(name)).encode("ascii", "ignore").decode()
+    package = re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")[:50].strip("_")
+    if not package:
+        return "tools_server"
+    if package[0].isdigit():
+        package = f"server_{package}"
+    if package_name_error(package) or command_name_error(package.replace("_", "-")):
+        package = f"{package}_server"
+    return package
+
+
+def package_name_error(package: Any) -> str:
+    package = str(package)
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", package) or len(package) > 60:
+        return (
+            f"package_name={_shown(package)} is not a package name: "
+            "a to z, digits and underscores, a letter first, at most 60 characters."
+        )
+    if keyword.iskeyword(package) or keyword.issoftkeyword(package):
+        return f"package_name={package} is a Python keyword: add a word, such as {package}_server."
+    if package in sys.stdlib_module_names:
+        return f"package_name={package} is a module of the standard library: add a word, such as {package}_server."
+    if package in DEPENDENCY_MODULES:
+        return f"package_name={package} is taken in the server's own environment: add a word, such as {package}_server."
+    return ""
+
+
+def command_name_error(command: Any) -> str:
+    command = str(command)
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", command) or len(command) > 60:
+        return (
+            f"command_name={_shown(command)} is not a command name: "
+            "a to z, digits and single hyphens between them, a letter first, at most 60 characters."
+        )
+    taken = command in COMMANDS or command in DISTRIBUTIONS or command.replace("-", "_") in DEPENDENCY_MODULES
+    if taken:
+        return (
+            f"command_name={command} is the name of another program or package: add a word, such as {command}-server."
+        )
+    return ""
+
+
+# ----------------------------------------------------------- credentials
+
+
+def key_from_package(package: Any) -> str:
+    """`weather_api` → `WEATHER_API_KEY`."""
+    key = f"{str(package).removesuffix('_api').removesuffix('_server').upper()}_API_KEY"
+    return f"MY_{key}" if auth_keys_error(key) else key
+
+
+def auth_key_list(answer: Any) -> list[str]:
+    """The names in `A, B`, `A B`, `[A, B]` or a YAML list, in the order given."""
+    if answer is None or str(answer).strip().lower() in {"", "none", "[]"}:
+        return []
+    return [name for name in re.split(r"[\s,\[\]'\"]+", str(answer)) if name and name != "-"]
+
+
+def auth_keys_error(answer: Any) -> str:
+    names = auth_key_list(answer)
+    for name in names:
+        if not re.fullmatch(r"[A-Z][A-Z0-9_]*", name) or len(name) > 100:
+            return (
+                f"auth_keys: {_shown(name)} is not the name of an environment variable: "
+                "A to Z, digits and underscores, a letter first. Names only, never the key itself."
+            )
+        if name in RESERVED_KEYS or name.startswith(RESERVED_PREFIXES):
+            return f"auth_keys: {name} is used by the system or by the server itself: add a word, such as MY_{name}."
+        if name.endswith("_FILE"):
+            return f"auth_keys: {name} ends in _FILE, which names the file that holds a credential: drop _FILE."
+        if names.count(name) > 1:
+            return f"auth_keys: {name} is named twice: name each once."
+    return ""
+
+
+# ------------------------------------------------------------------- API
+
+
+def api_base_url_error(url: Any) -> str:
+    url = str(url)
+    bad = f"api_base_url={_shown(url)}"
+    if not re.fullmatch(r"[\x21-\x7e]+", url) or set(url) & set("\"'`\\<>{}"):
+        return f"{bad} is not an address: write it in plain ASCII, without blanks and quotes."
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        _ = parts.port
+    except ValueError as error:
+        return f"{bad} is not an address ({error}): write one like https://api.example.com/v1."
+    if parts.scheme not in {"https", "http"} or not host:
+        return f"{bad} is not an address: write one like https://api.example.com/v1."
+    if parts.username is not None or parts.password is not None:
+        return (
+            f"api_base_url has a user or password before {host}: leave it out, credentials are looked up at run time."
+        )
+    if parts.query or parts.fragment or url.endswith(("?", "#")):
+        return f"{bad} ends in a query or fragment: leave it out, tools add their own parameters."
+    if parts.scheme == "http" and not _is_loopback(host):
+        return f"{bad} would send credentials unencrypted: use https (http is for this machine only)."
+    return ""
+
+
+def api_auth_error(scheme: Any, auth_keys: Any) -> str:
+    count = len(auth_key_list(auth_keys))
+    needed = {"header": 1, "bearer": 1, "query": 1, "basic": 2}.get(str(scheme), 0)
+    if count >= needed:
+        return ""
+    names = "two names (user, then password)" if needed == 2 else "a name"
+    return f"api_auth={scheme} needs {names} in auth_keys, which has {count}: add to auth_keys, or answer none here."
+
+
+def header_name_error(name: Any) -> str:
+    name = str(name)
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&*+.^_|~-]{1,60}", name):
+        return f"api_key_header={_shown(name)} is not a header name: letters, digits and hyphens, such as X-API-Key."
+    if name.lower() in {"host", "content-length", "content-type", "transfer-encoding", "connection", "user-agent"}:
+        return f"api_key_header={name} is a header that the HTTP client sets itself: take the one the API documents."
+    return ""
+
+
+def parameter_name_error(name: Any) -> str:
+    name = str(name)
+    if not re.fullmatch(r"[A-Za-z0-9._~\[\]-]{1,60}", name):
+        return f"api_key_parameter={_shown(name)} is not a parameter name: letters, digits, underscores and hyphens."
+    return ""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+# -------------------------------------------------------------- literals
+
+
+def literal(text: Any) -> str:
+    """`text` as a string literal that reads the same in Python, TOML and JSON."""
+    return json.dumps(str(text), ensure_ascii=False)
+
+
+def markdown(text: Any) -> str:
+    """`text` so that Markdown shows it as typed."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~!&$])", r"\\\1", str(text))
+
+
+def _shown(value: str) -> str:
+    """A value for a message: as typed, cut where it is long."""
+    return repr(value if len(value) <= 60 else value[:60] + "…")
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (
+        name_from_folder,
+        server_name_error,
+        description_error,
+        package_from_name,
+        package_name_error,
+        command_name_error,
+        key_from_package,
+        auth_key_list,
+        auth_keys_error,
+        api_base_url_error,
+        api_auth_error,
+        header_name_error,
+        parameter_name_error,
+        literal,
+        markdown,
+    )
+}

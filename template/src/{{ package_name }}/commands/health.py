@@ -1,0 +1,74 @@
+"""`health`: asks a running server, for scripts and for a container's health check.
+
+Standard library only: it runs every few seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from http.client import HTTPException
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import ProxyHandler, Request, build_opener
+
+from ..errors import UsageError
+from ..settings import Settings
+
+TIMEOUT_SECONDS = 5.0
+
+
+def own_url(settings: Settings) -> str:
+    """Where a server with these settings answers this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def check(url: str, *, alive_only: bool) -> int:
+    """Print one line and return 0 where the server at `url` is ready (or, with `alive_only`, alive), else 1.
+
+    Raises:
+        UsageError: `url` is no address.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
+        raise UsageError(f"--url {url} is not an address. Write http://127.0.0.1:8000.")
+    base = f"{parts.scheme}://{parts.netloc}"
+    status, body = _get(f"{base}/health")
+    if status != 200 or body.get("status") != "healthy":
+        print(f"not alive: {body.get('error', f'{base}/health answered {status}')}", file=sys.stderr)
+        return 1
+    if alive_only:
+        print("alive")
+        return 0
+    status, body = _get(f"{base}/ready")
+    if status == 200:
+        print("ready")
+        return 0
+    reasons = body.get("reasons")
+    why = "; ".join(map(str, reasons)) if isinstance(reasons, list) else body.get("error", f"answered {status}")
+    print(f"alive, not ready: {why}", file=sys.stderr)
+    return 1
+
+
+def _get(url: str) -> tuple[int, dict[str, Any]]:
+    """Status and JSON body; status 0 and an `error` where there was no answer."""
+    # No proxy: the question is about this address, as seen from here.
+    opener = build_opener(ProxyHandler({}))
+    try:
+        with opener.open(Request(url), timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - http or https, see check
+            return response.status, _decode(response.read(65536))
+    except HTTPError as error:
+        return error.code, _decode(error.read(65536))
+    except (OSError, HTTPException, ValueError) as error:
+        cause = getattr(error, "reason", error)  # urllib wraps what the socket said
+        return 0, {"error": f"{url} did not answer ({getattr(cause, 'strerror', None) or type(cause).__name__})"}
+
+
+def _decode(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

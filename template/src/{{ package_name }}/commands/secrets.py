@@ -1,0 +1,78 @@
+"""`secrets`: which credentials are there, and the OS keyring as a place to keep them.
+
+MCP clients give a stdio server almost none of the user's environment, and a key in the client's configuration is a key
+in a file that gets synced and pasted. The keyring is neither.
+"""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from ..answers import AUTH_KEYS
+from ..credentials import SOURCES, TOKENS_NAME, credential_status
+from ..errors import UsageError
+from ..keychain import Keychain, KeychainError
+
+NAMES = (*AUTH_KEYS, TOKENS_NAME)
+
+T = TypeVar("T")
+
+
+def show() -> int:
+    """Print each credential with where it comes from, or what is wrong; never its value."""
+    width = max(map(len, NAMES))
+    for name in NAMES:
+        status = credential_status(name, SOURCES, multiline=name == TOKENS_NAME)
+        text = status.source or status.problem
+        if name == TOKENS_NAME and status.problem == "missing":
+            text = "not set (needed for HTTP beyond this machine)"
+        print(f"{name:{width}}  {text}")
+    return 0
+
+
+def store(name: str) -> int:
+    """Ask for a value without echo, or read it from a pipe, and keep it in the OS keyring."""
+    _known(name)
+    value = _ask(name)
+    if not value:
+        raise UsageError(f"No value was given, so {name} is unchanged.")
+    if not value.replace("\n", "").isprintable() or ("\n" in value and name != TOKENS_NAME):
+        raise UsageError(f"The value contains a line break or control character, so {name} is unchanged.")
+    _with_other_ways(name, lambda: Keychain().set(name, value))
+    print(f"{name} is in the OS keyring. A server that is running uses it within seconds.", file=sys.stderr)
+    return 0
+
+
+def delete(name: str) -> int:
+    """Remove a value from the OS keyring."""
+    _known(name)
+    removed = _with_other_ways(name, lambda: Keychain().delete(name))
+    print(f"{name} {'is no longer' if removed else 'was not'} in the OS keyring.", file=sys.stderr)
+    return 0
+
+
+def _known(name: str) -> None:
+    if name not in NAMES:
+        raise UsageError(f"{name} is not a credential of this server. It has: {', '.join(NAMES)}")
+
+
+def _ask(name: str) -> str:
+    if not sys.stdin.isatty():  # a password manager's output, say
+        return sys.stdin.read().rstrip("\r\n")
+    try:
+        return getpass.getpass(f"{name} (not shown): ", stream=sys.stderr)
+    except EOFError:
+        return ""
+
+
+def _with_other_ways(name: str, call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except KeychainError as error:
+        raise KeychainError(
+            f"{error} Other ways: the variable {name}, a file that {name}_FILE names, /run/secrets/{name.lower()}, "
+            "or a line in .env."
+        ) from None

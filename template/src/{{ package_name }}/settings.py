@@ -1,0 +1,129 @@
+"""The server's settings, read once at start-up. The table in README.md lists them for people."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from .answers import API_BASE_URL
+from .errors import UsageError
+from .sources import Sources
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Typed settings. `load` says which name sets which."""
+
+    host: str
+    port: int
+    """0 takes a free port; the log says which."""
+    allowed_hosts: tuple[str, ...]
+    """Host names, with or without a port, that HTTP clients may use besides those of this machine."""
+    allowed_origins: tuple[str, ...]
+    """Origins of web pages that may call the server besides those of this machine."""
+    log_level: str
+    api_base_url: str
+    api_timeout: float
+    """Seconds for a whole request to the API."""
+
+    @classmethod
+    def load(cls, sources: Sources) -> Settings:
+        """Read every setting.
+
+        Raises:
+            UsageError: one of them has a value that cannot work; names it, where it was found, and the rule.
+        """
+
+        def read(name: str, parse: Callable[[str], T], default: T) -> T:
+            found = sources.setting(name)
+            if found is None:
+                return default
+            try:
+                return parse(found.value.strip())
+            except ValueError as error:
+                raise UsageError(f"{name}={found.value!r} ({found.source}) {error}") from None
+
+        return cls(
+            host=read("MCP_HOST", str, "127.0.0.1"),
+            port=read("MCP_PORT", port_number, 8000),
+            allowed_hosts=read("MCP_ALLOWED_HOSTS", _hosts, ()),
+            allowed_origins=read("MCP_ALLOWED_ORIGINS", _origins, ()),
+            log_level=read("MCP_LOG_LEVEL", _log_level, "INFO"),
+            api_base_url=read("API_BASE_URL", _base_url, API_BASE_URL),
+            api_timeout=read("API_TIMEOUT", _seconds, 30.0),
+        )
+
+    def with_bind(self, host: str | None, port: int | None) -> Settings:
+        """These settings with another address to bind, where one is given."""
+        return replace(
+            self,
+            host=self.host if host is None else host,
+            port=self.port if port is None else port,
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def port_number(text: str) -> int:
+    """A TCP port, 0 included.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
+        raise ValueError("is not a port: a number from 0 to 65535.")
+    return int(text)
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    hosts = tuple(re.split(r"[\s,]+", text))
+    for host in hosts:
+        if not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]+)?", host):
+            raise ValueError("lists something that is not a host name: write mcp.example.com or mcp.example.com:8443.")
+    return hosts
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(re.split(r"[\s,]+", text))
+    for origin in origins:
+        if not re.fullmatch(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]+)?", origin):
+            raise ValueError("lists something that is not an origin: write https://app.example.com, without a path.")
+    return origins
+
+
+def _log_level(text: str) -> str:
+    levels = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+    if text.upper() not in levels:
+        raise ValueError(f"is not a level: one of {', '.join(levels)}.")
+    return text.upper()
+
+
+def _base_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise ValueError("is not an address: write https://host/path, without user, query and fragment.")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError("would send credentials unencrypted: use https (http is for this machine only).")
+    return text
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 3600:
+        raise ValueError("is not a time: seconds, from 0.1 to 3600.")
+    return seconds

@@ -1,0 +1,189 @@
+"""Where a value comes from: environment, file, OS keyring or `.env`.
+
+Looked up afresh each time, so that a rotated secret counts without a restart. In this order, and the first wins:
+
+1. `NAME` in the environment
+2. the file that `NAME_FILE` names
+3. `/run/secrets/<name in lower case>`, where Docker and Podman put secrets (`MCP_SECRETS_DIR` names another folder)
+4. the OS keyring, for credentials only (`secrets set NAME` puts them there; `MCP_KEYRING=off` leaves it out)
+5. `.env` in this project's own folder, or the file that `ENV_FILE` names
+
+A `.env` that merely lies in the working directory is never read: MCP clients start servers in folders that
+strangers wrote.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import logs
+from .errors import CredentialError
+from .keychain import Keychain
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A value and, in words, where it was found. The value does not show in `repr`."""
+
+    value: str = field(repr=False)
+    source: str
+
+
+class Sources:
+    """Looks values up in the places above. Everything it reads is a parameter, so tests need no patching."""
+
+    def __init__(
+        self,
+        environ: Mapping[str, str] | None = None,
+        *,
+        keychain: Keychain | None = None,
+        project_dir: Path | None = None,
+    ) -> None:
+        self._environ = os.environ if environ is None else environ
+        self._keychain = keychain or Keychain()
+        self._project_dir = project_dir or _project_dir()
+        self._env_file: tuple[tuple[Path, int, int], dict[str, str]] | None = None
+
+    def setting(self, name: str) -> Found | None:
+        """The value of a setting, which is no secret. None where it is not set or empty.
+
+        Raises:
+            CredentialError: it is set twice, or its file cannot be read.
+        """
+        return self._from_environment(name) or self._from_secrets_dir(name) or self._from_env_file(name)
+
+    def credential(self, name: str, *, multiline: bool = False) -> Found | None:
+        """The value of a credential, or None where it is nowhere. Logs hide it from now on.
+
+        Raises:
+            CredentialError: it is set twice, its file cannot be read, or it holds characters that no credential has.
+        """
+        found = (
+            self._from_environment(name)
+            or self._from_secrets_dir(name)
+            or self._from_keyring(name)
+            or self._from_env_file(name)
+        )
+        if found is None:
+            return None
+        lines = found.value.splitlines() if multiline else [found.value]
+        for line in lines:
+            # A line break in a header is a second header (CWE-113), and the HTTP library's complaint would quote it.
+            if not line.isprintable():
+                raise CredentialError(
+                    f"{name} ({found.source}) contains a line break or control character. Set it again."
+                )
+            logs.hide(line.strip())
+        return found
+
+    def _from_environment(self, name: str) -> Found | None:
+        value, path = self._environ.get(name), self._environ.get(f"{name}_FILE")
+        if value and path:
+            raise CredentialError(f"{name} and {name}_FILE are both set. Unset one of them.")
+        if value:
+            return Found(value, "environment")
+        if not path:
+            return None
+        if not Path(path).is_absolute():
+            raise CredentialError(f"{name}_FILE={path} is a relative path. Write the whole path, from / on.")
+        return _read_secret_file(name, Path(path), must_exist=True)
+
+    def _from_secrets_dir(self, name: str) -> Found | None:
+        folder = self._environ.get("MCP_SECRETS_DIR") or "/run/secrets"
+        return _read_secret_file(name, Path(folder, name.lower()), must_exist=False)
+
+    def _from_keyring(self, name: str) -> Found | None:
+        if self._environ.get("MCP_KEYRING", "").lower() == "off":
+            return None
+        value = self._keychain.get(name)
+        return Found(value, "OS keyring") if value else None
+
+    def _from_env_file(self, name: str) -> Found | None:
+        path = self.env_file()
+        if path is None:
+            return None
+        value = self._parsed(path).get(name)
+        return Found(value, str(path)) if value else None
+
+    def env_file(self) -> Path | None:
+        """The `.env` that counts, or None.
+
+        Raises:
+            CredentialError: `ENV_FILE` names a file that does not exist.
+        """
+        named = self._environ.get("ENV_FILE")
+        if named:
+            if not Path(named).is_absolute() or not Path(named).is_file():
+                raise CredentialError(
+                    f"ENV_FILE={named} is not the whole path of a file. Correct it, or unset ENV_FILE."
+                )
+            return Path(named)
+        own = self._project_dir / ".env" if self._project_dir else None
+        return own if own and own.is_file() else None
+
+    def _parsed(self, path: Path) -> dict[str, str]:
+        try:
+            stat = path.stat()
+            stamp = (path, stat.st_mtime_ns, stat.st_size)
+            if self._env_file is None or self._env_file[0] != stamp:
+                from dotenv import dotenv_values
+
+                # No interpolation: a `$` in a password is a `$`.
+                values = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
+                self._env_file = stamp, {key: value for key, value in values.items() if value}
+        except PermissionError:
+            raise _unreadable(path) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise CredentialError(f"{path} cannot be read ({_reason(error)}). Write it anew, as UTF-8 text.") from None
+        return self._env_file[1]
+
+
+def _read_secret_file(name: str, path: Path, *, must_exist: bool) -> Found | None:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError):
+        if not must_exist:
+            return None
+        raise CredentialError(f"{name}_FILE={path} does not exist. Create it, or unset {name}_FILE.") from None
+    except PermissionError:
+        raise _unreadable(path) from None
+    except IsADirectoryError:
+        raise CredentialError(f"{path} is a directory, so {name} cannot be read. Put a file in its place.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CredentialError(f"{path} cannot be read ({_reason(error)}). Write {name} to it anew.") from None
+    # Editors and `echo` end a file with a line break that is not part of the secret.
+    value = text.removesuffix("\n").removesuffix("\r")
+    if not value:
+        raise CredentialError(f"{path} is empty. Write {name} to it.")
+    return Found(value, str(path))
+
+
+def _unreadable(path: Path) -> CredentialError:
+    """Says who may not read what, and the command that mends it."""
+    uid = os.geteuid() if hasattr(os, "geteuid") else "this user"
+    try:
+        stat = path.stat()
+    except OSError:  # the folder is closed too
+        folder = shlex.quote(str(path.parent))
+        return CredentialError(f"{path} is in a folder that uid {uid} may not enter. Run: chmod u+rx {folder}")
+    target = shlex.quote(str(path))
+    return CredentialError(
+        f"{path} cannot be read by uid {uid} (it belongs to uid {stat.st_uid}, mode {stat.st_mode & 0o7777:04o}). "
+        f"Run: sudo chown {uid} {target} && sudo chmod 400 {target}"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the bytes that it went wrong on."""
+    return (error.strerror or "input/output error") if isinstance(error, OSError) else "not UTF-8 text"
+
+
+def _project_dir() -> Path | None:
+    """This project's folder, where the server runs from its source tree; None where it is installed elsewhere."""
+    source = Path(__file__).resolve().parent.parent
+    project = source.parent
+    return project if source.name == "src" and (project / "pyproject.toml").is_file() else None

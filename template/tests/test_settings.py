@@ -1,0 +1,108 @@
+"""Settings: what is taken, and what a wrong one is told."""
+
+from __future__ import annotations
+
+import pytest
+from pkg import answers, errors, inbound, settings, sources
+
+
+def load(**env: str) -> settings.Settings:
+    return settings.Settings.load(sources.Sources({"MCP_SECRETS_DIR": "/nonexistent", **env}))
+
+
+def test_defaults_are_closed() -> None:
+    read = load()
+    assert (read.host, read.port, read.log_level) == ("127.0.0.1", 8000, "INFO")
+    assert read.api_base_url == answers.API_BASE_URL
+
+
+def test_all_can_be_set() -> None:
+    read = load(
+        MCP_HOST="::1",
+        MCP_PORT="0",
+        MCP_ALLOWED_HOSTS="mcp.example.com, other:8443",
+        MCP_ALLOWED_ORIGINS="https://app.example.com",
+        MCP_LOG_LEVEL="debug",
+        API_BASE_URL="http://127.0.0.1:1/x",
+        API_TIMEOUT="1.5",
+    )
+    assert read == settings.Settings(
+        "::1",
+        0,
+        ("mcp.example.com", "other:8443"),
+        ("https://app.example.com",),
+        "DEBUG",
+        "http://127.0.0.1:1/x",
+        1.5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("MCP_PORT", "http", "a number from 0 to 65535"),
+        ("MCP_PORT", "65536", "a number from 0 to 65535"),
+        ("MCP_PORT", "-1", "a number from 0 to 65535"),
+        ("MCP_ALLOWED_HOSTS", "https://mcp.example.com", "not a host name"),
+        ("MCP_ALLOWED_HOSTS", "*", "not a host name"),
+        ("MCP_ALLOWED_ORIGINS", "app.example.com", "not an origin"),
+        ("MCP_ALLOWED_ORIGINS", "https://app.example.com/", "not an origin"),
+        ("MCP_LOG_LEVEL", "loud", "one of DEBUG"),
+        ("API_BASE_URL", "http://api.example.com", "would send credentials unencrypted"),
+        ("API_BASE_URL", "ftp://x", "write https://host/path"),
+        ("API_BASE_URL", "https://user:pw@x", "without user"),
+        ("API_TIMEOUT", "0", "from 0.1 to 3600"),
+        ("API_TIMEOUT", "nan", "from 0.1 to 3600"),
+    ],
+)
+def test_a_wrong_setting_names_itself_its_source_and_the_rule(name: str, value: str, rule: str) -> None:
+    with pytest.raises(errors.UsageError) as raised:
+        load(**{name: value})
+    assert str(raised.value).startswith(f"{name}={value!r} (environment) ")
+    assert rule in str(raised.value)
+    assert raised.value.exit_code == 2
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", "127.0.0.1.example.com", ""])
+def test_an_open_bind_without_authentication_is_refused(host: str) -> None:
+    with pytest.raises(errors.UsageError, match="Set MCP_BEARER_TOKENS, or bind 127"):
+        inbound.check_bind(host, ())
+    inbound.check_bind(host, ("a-token-that-is-long-enough",))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_loopback_needs_no_token(host: str) -> None:
+    inbound.check_bind(host, ())
+
+
+@pytest.mark.parametrize("bad", ["short", "with blank in the middle", "nön-ascii-token-long"])
+def test_a_weak_token_is_refused(bad: str) -> None:
+    with pytest.raises(errors.UsageError, match="token 2: at least 16"):
+        inbound.bearer_tokens(sources.Sources({"MCP_BEARER_TOKENS": f"a-token-that-is-long-enough\n{bad}"}))
+
+
+@pytest.mark.anyio
+async def test_tokens_rotate_without_a_restart() -> None:
+    tokens, now = ["first-token-long-enough"], [0.0]
+    verifier = inbound.BearerTokenVerifier(lambda: tuple(tokens), clock=lambda: now[0])
+    first = await verifier.verify_token("first-token-long-enough")
+    assert first is not None
+    tokens.append("second-token-long-enough")
+    now[0] = 1.0
+    second = await verifier.verify_token("second-token-long-enough")
+    assert second is not None
+    assert second.client_id != first.client_id  # sessions of one are not open to the other
+    assert await verifier.verify_token("first-token-long-enough") is not None
+    tokens.remove("first-token-long-enough")
+    now[0] = 2.0
+    assert await verifier.verify_token("first-token-long-enough") is None
+    for wrong in ("", "second-token-long-enoug", "second-token-long-enough ", "\udcff"):
+        assert await verifier.verify_token(wrong) is None
+
+
+@pytest.mark.anyio
+async def test_tokens_that_cannot_be_read_admit_nobody() -> None:
+    def read() -> tuple[str, ...]:
+        raise errors.CredentialError("gone")
+
+    assert await inbound.BearerTokenVerifier(read).verify_token("a-token-that-is-long-enough") is None
