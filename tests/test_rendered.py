@@ -1,0 +1,188 @@
+"""What is rendered: it parses, passes its own tools, and answers clients that are not ours."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mcp import Client, StdioServerParameters
+
+Render = Callable[..., Path]
+
+# Keys, how they travel, and names that are hard to render.
+MATRIX: dict[str, dict[str, Any]] = {
+    "none": {"server_name": "Open Data", "auth_keys": ""},
+    "one-header": {"server_name": "Weather API", "auth_keys": "WEATHER_API_KEY", "api_key_header": "X-Weather-Key"},
+    "one-bearer": {"server_name": "Wetter Zürich", "auth_keys": "BEARER_TOKEN", "api_auth": "bearer"},
+    "one-query": {"server_name": "3D \"Druck\" 'Bob' \\ 🚀", "auth_keys": "A", "api_auth": "query"},
+    "one-none": {"server_name": "天気", "auth_keys": "WEATHER_API_KEY", "api_auth": "none"},
+    "three-header": {"server_name": "x", "auth_keys": "PRIMARY_API_KEY BACKUP_API_KEY ANALYTICS_KEY"},
+    "three-bearer": {"server_name": "{{ 7 * 7 }} <b>*x*</b>", "auth_keys": "A, B, C", "api_auth": "bearer"},
+    "three-basic": {"server_name": "Calendar", "auth_keys": "[API_USERNAME, API_PASSWORD, C]", "api_auth": "basic"},
+    "three-query": {
+        "server_name": "Long " + "name " * 18 + "end",
+        "auth_keys": "_".join(["LONG"] * 18) + " B C",
+        "api_auth": "query",
+        "api_key_parameter": "key",
+        "description": "Everything, " * 24,
+    },
+    "three-none": {"server_name": "None", "auth_keys": "A B C", "api_auth": "none", "github_actions": False},
+}
+MATRIX["three-query"]["description"] = MATRIX["three-query"]["description"].strip()
+
+cells = pytest.mark.parametrize("answers", MATRIX.values(), ids=MATRIX)
+
+
+def run(project: Path, *command: str) -> None:
+    """Run one of the project's own tools on it; what it prints is the failure."""
+    env = {**os.environ, "PYTHONPATH": str(project / "src")}
+    env.pop("PYTEST_ADDOPTS", None)
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=project, env=env, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+@cells
+def test_every_file_parses_and_no_jinja_is_left(render: Render, answers: dict[str, Any]) -> None:
+    project = render(**answers)
+    seen = set()
+    for path in project.rglob("*"):
+        if not path.is_file() or "__pycache__" in path.parts:
+            continue
+        text = path.read_text(encoding="utf-8")
+        seen.add(path.suffix)
+        assert path.suffix != ".jinja"
+        assert '"' not in path.name
+        assert not text or text.endswith("\n"), path
+        if path.name != ".copier-answers.yml":  # holds the answers as typed
+            left = text.replace("${{ matrix.python }}", "").replace("\\", "").replace(answers["server_name"], "")
+            assert "{{" not in left
+            assert "{%" not in left
+        match path.suffix:
+            case ".py":
+                ast.parse(text)
+            case ".toml":
+                tomllib.loads(text)
+            case ".yml":
+                yaml.safe_load(text)
+    assert {".py", ".toml", ".yml", ".md"} <= seen
+
+
+@cells
+def test_the_projects_own_tools_pass(render: Render, answers: dict[str, Any]) -> None:
+    project = render(**answers)
+    run(project, "ruff", "check", "--no-cache", ".")
+    run(project, "ruff", "format", "--no-cache", "--check", ".")
+    run(project, "mypy", "--cache-dir", str(project.parent.parent / "mypy-cache"))
+    run(project, "pytest", "-q", "-p", "no:copie", "-p", "no:xdist", "-p", "no:cacheprovider")
+
+
+def test_readme_commands_use_the_projects_names(render: Render) -> None:
+    text = (render(**MATRIX["three-basic"]) / "README.md").read_text()
+    assert "uv run calendar-server secrets set API_USERNAME" in text
+    assert "src/calendar_server/tools/" in text
+    assert "| `API_PASSWORD` | as the password of HTTP Basic |" in text
+
+
+def test_no_oauth_is_mentioned_where_none_is_rendered(render: Render) -> None:
+    project = render(**MATRIX["one-header"])
+    mentions = [
+        (path.name, line)
+        for path in project.rglob("*")
+        if path.is_file() and path.name != ".copier-answers.yml" and "__pycache__" not in path.parts
+        for line in path.read_text().splitlines()
+        if "oauth" in line.lower()
+    ]
+    assert [line for line in mentions if line[0] != "inbound.py"] == []
+
+
+def answer_bytes(project: Path, package: str, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Speak JSON-RPC as bytes to a server on stdio; the last request has been answered before stdin closes."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", package],
+        env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": str(project / "src")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    replies = []
+    for request in requests:
+        process.stdin.write(json.dumps({"jsonrpc": "2.0", **request}).encode() + b"\n")
+        process.stdin.flush()
+        if "id" in request:
+            replies.append(json.loads(process.stdout.readline()))
+    rest, _ = process.communicate(timeout=15)
+    assert rest == b""
+    assert process.returncode == 0
+    return replies
+
+
+def test_a_raw_conversation_of_2025_11_25(render: Render) -> None:
+    client = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "bytes", "version": "1"}}
+    call = {"name": "health_check", "arguments": {}}
+    opened, listed, called, unknown = answer_bytes(
+        render(**MATRIX["one-header"]),
+        "weather_api",
+        [
+            {"id": 1, "method": "initialize", "params": client},
+            {"method": "notifications/initialized"},
+            {"id": 2, "method": "tools/list"},
+            {"id": 3, "method": "tools/call", "params": call},
+            {"id": 4, "method": "no/such/method"},
+        ],
+    )
+    assert opened["result"]["protocolVersion"] == "2025-11-25"
+    assert opened["result"]["serverInfo"]["title"] == "Weather API"
+    assert [tool["name"] for tool in listed["result"]["tools"]] == ["health_check", "fetch"]
+    health = json.loads(called["result"]["content"][0]["text"])
+    assert health["status"] == "healthy"
+    assert health["auth_config"] == {"WEATHER_API_KEY": "missing"}
+    assert unknown["error"]["code"] == -32601
+
+
+def test_a_raw_conversation_of_2026_07_28(render: Render) -> None:
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": {"name": "bytes", "version": "1"},
+    }
+    discovered, called = answer_bytes(
+        render(**MATRIX["one-header"]),
+        "weather_api",
+        [
+            {"id": 1, "method": "server/discover", "params": {"_meta": meta}},
+            {"id": 2, "method": "tools/call", "params": {"name": "health_check", "arguments": {}, "_meta": meta}},
+        ],
+    )
+    assert "2026-07-28" in discovered["result"]["supportedVersions"]
+    assert called["result"]["structuredContent"]["status"] == "healthy"
+
+
+def test_a_tool_that_is_dropped_into_the_folder_is_served(render: Render, tmp_path: Path) -> None:
+    """The README's own sample, as a file, beside the example."""
+    project = render(folder="with-a-tool", **MATRIX["one-header"])
+    sample = (project / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    (project / "src" / "weather_api" / "tools" / "forecast.py").write_text(sample)
+
+    async def tools() -> list[str]:
+        env = {"PYTHONPATH": str(project / "src")}
+        server = StdioServerParameters(command=sys.executable, args=["-m", "weather_api"], env=env, cwd=tmp_path)
+        async with Client(server) as client:
+            return [tool.name for tool in (await client.list_tools()).tools]
+
+    assert asyncio.run(tools()) == ["health_check", "fetch", "forecast"]
+    run(project, "ruff", "check", "--no-cache", "src")
+    run(project, "ruff", "format", "--no-cache", "--check", "src")
