@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import cycle, product
 from pathlib import Path
 
 import copier
@@ -53,9 +54,14 @@ def copier_command(project: Path, *arguments: str) -> subprocess.CompletedProces
     return subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
-@pytest.mark.parametrize("answers", ANSWERS)
-@pytest.mark.parametrize("version", OLDER)
+# Every edit meets all answers and both versions, and every version all answers; all triples would take twice as long.
+CELLS = [
+    pytest.param(version, answers, edit, id=f"{version}-{answers}-{edit.__name__}")
+    for (edit, answers), version in zip(product(EDITS, ANSWERS), cycle(OLDER), strict=False)
+]
+
+
+@pytest.mark.parametrize(("version", "answers", "edit"), CELLS)
 def test_update_equals_copy_and_keeps_edits(
     projects: Projects, tmp_path: Path, version: str, answers: str, edit: Callable[[Path], Edits]
 ) -> None:
@@ -79,8 +85,7 @@ def test_updating_again_changes_nothing(projects: Projects, tmp_path: Path, edit
     assert git(project, "status", "--porcelain") == ""
 
 
-@pytest.mark.parametrize("answers", ANSWERS)
-@pytest.mark.parametrize("version", OLDER)
+@pytest.mark.parametrize(("answers", "version"), list(zip(ANSWERS, cycle(OLDER), strict=False)))
 def test_both_sides_changed_a_line(projects: Projects, tmp_path: Path, version: str, answers: str) -> None:
     project = projects.new(version, answers, tmp_path)
     text = (project / HEALTH).read_text()
@@ -138,6 +143,19 @@ def test_a_project_in_a_folder_of_a_larger_repository(projects: Projects, tmp_pa
 
 def fill_outside_git(project: Path) -> Edits:
     return {".env": write(project / ".env", b"s3cret\n")}
+
+
+def test_recopy_keeps_tools_and_secrets(projects: Projects, tmp_path: Path) -> None:
+    project = projects.new("v0.1.0", "one key", tmp_path)
+    edits = fill_in_secrets(project)
+    edit_a_tool(project)
+    add_tools(project)
+    before = tree(project)
+    copier.run_recopy(
+        project, vcs_ref=NEXT, defaults=True, overwrite=True, quiet=True, unsafe=True, settings=copier.Settings()
+    )
+    kept = {name for name in before if "/tools/" in name} | set(edits)
+    assert {name: tree(project)[name] for name in kept} == {name: before[name] for name in kept}
 
 
 # Answers that change later

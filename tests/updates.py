@@ -37,17 +37,16 @@ class Older:
     unasked: tuple[str, ...] = field(default=())  # questions that came later: the value was always the default
 
 
+ALWAYS_NOTED = (
+    f"{PACKAGE}/health.py",
+    f"{PACKAGE}/tools/example.py",
+    "template/pyproject.toml.jinja",
+    "template/.env.example.jinja",
+    "template/secrets/README.md.jinja",
+)
 OLDER = {
     "v0.1.0": Older(
-        noted=(
-            f"{PACKAGE}/health.py",
-            f"{PACKAGE}/client.py",
-            f"{PACKAGE}/tools/example.py",
-            "template/README.md.jinja",
-            "template/pyproject.toml.jinja",
-            "template/.env.example.jinja",
-            "template/secrets/README.md.jinja",
-        ),
+        noted=(*ALWAYS_NOTED, f"{PACKAGE}/client.py", "template/README.md.jinja"),
         missing=(f"{PACKAGE}/logs.py", "template/.github/workflows/ci.yml"),
         extra={
             f"{PACKAGE}/legacy.py": "OLD = True\n",
@@ -57,14 +56,7 @@ OLDER = {
         unasked=("description",),
     ),
     "v0.2.0": Older(
-        noted=(
-            f"{PACKAGE}/health.py",
-            f"{PACKAGE}/cli.py",
-            f"{PACKAGE}/tools/example.py",
-            "template/pyproject.toml.jinja",
-            "template/.env.example.jinja",
-            "template/secrets/README.md.jinja",
-        ),
+        noted=(*ALWAYS_NOTED, f"{PACKAGE}/cli.py"),
         missing=(f"{PACKAGE}/commands/config.py",),
         extra={f"{PACKAGE}/commands/legacy.py": "OLD = True\n"},
     ),

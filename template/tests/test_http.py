@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 import httpx
 import pytest
@@ -13,7 +12,7 @@ from conftest import TOKEN, VALUES, ServerProcess
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
-from pkg import answers
+from pkg import answers, cli
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Serve = Callable[..., ServerProcess]
@@ -149,15 +148,29 @@ def test_the_health_command_says_why_there_is_no_answer(run: Run) -> None:
     assert run("health", "--url", "localhost").returncode == 2
 
 
-def test_refusals_at_start_are_one_line(run: Run, open_server: ServerProcess, tmp_path: Path) -> None:
-    opened = run("serve", "--http", "--host", "0.0.0.0")
-    assert (opened.returncode, opened.stderr.count("\n")) == (2, 1)
-    assert "Set MCP_BEARER_TOKENS" in opened.stderr
-    weak = run("serve", "--http", MCP_BEARER_TOKENS="weak")
-    assert (weak.returncode, weak.stderr.count("\n")) == (2, 1)
-    taken = run("serve", "--http", "--port", open_server.url.rpartition(":")[2])
-    assert (taken.returncode, taken.stderr.count("\n")) == (1, 1)
-    assert "Address already in use" in taken.stderr
+@pytest.mark.parametrize(
+    ("arguments", "tokens", "code", "said"),
+    [
+        (["--host", "0.0.0.0"], "", 2, "Set MCP_BEARER_TOKENS, or bind 127.0.0.1"),
+        ([], "weak", 2, "MCP_BEARER_TOKENS, token 1: at least 16"),
+        (["--port", "TAKEN"], "", 1, "(Address already in use). Try another: "),
+    ],
+)
+def test_a_refusal_at_start_is_one_line(
+    arguments: list[str],
+    tokens: str,
+    code: int,
+    said: str,
+    open_server: ServerProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MCP_BEARER_TOKENS", tokens)
+    port = open_server.url.rpartition(":")[2]
+    returned = cli.main(["serve", "--http", *(port if it == "TAKEN" else it for it in arguments)])
+    printed = capsys.readouterr()
+    assert (returned, printed.out, printed.err.count("\n")) == (code, "", 1)
+    assert said in printed.err
 
 
 def test_sigterm_ends_it_with_success_and_no_secret_in_the_log(serve: Serve) -> None:

@@ -117,13 +117,13 @@ class Sources:
         """
         named = self._environ.get("ENV_FILE")
         if named:
-            if not Path(named).is_absolute() or not Path(named).is_file():
+            if not Path(named).is_absolute() or not os.path.isfile(named):
                 raise CredentialError(
                     f"ENV_FILE={named} is not the whole path of a file. Correct it, or unset ENV_FILE."
                 )
             return Path(named)
         own = self._project_dir / ".env" if self._project_dir else None
-        return own if own and own.is_file() else None
+        return own if own and os.path.isfile(own) else None
 
     def _parsed(self, path: Path) -> dict[str, str]:
         try:
@@ -186,4 +186,5 @@ def _project_dir() -> Path | None:
     """This project's folder, where the server runs from its source tree; None where it is installed elsewhere."""
     source = Path(__file__).resolve().parent.parent
     project = source.parent
-    return project if source.name == "src" and (project / "pyproject.toml").is_file() else None
+    # os.path: to it, a folder that may not be entered has no such file; to pathlib, it is an error.
+    return project if source.name == "src" and os.path.isfile(project / "pyproject.toml") else None
