@@ -1,0 +1,160 @@
+"""The loopback listener a browser is sent back to (RFC 8252 section 7.3), and the page it lands on."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import socket
+import sys
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from .errors import AuthError, ConfigError
+
+PATH = "/callback"
+_HEAD_LIMIT = 16 * 1024  # bytes
+_HEAD_SECONDS = 5.0
+
+_STYLE = (
+    "body{font:17px/1.5 system-ui,sans-serif;margin:14vh auto;max-width:32rem;padding:0 1.5rem;"
+    "color:#1c2128;background:#fff}h1{font-size:1.5rem}"
+    "@media(prefers-color-scheme:dark){body{color:#e6edf3;background:#14181d}}"
+)
+_RECEIVED = (
+    "Sign-in received",
+    "Go back to the terminal: it says whether the sign-in is complete. You can close this window.",
+)
+_STOPPED = (
+    "Sign-in not completed",
+    "Go back to the terminal: it says why, and what to do. You can close this window.",
+)
+_REFUSED = (
+    "Not a valid sign-in answer",
+    "This address only takes the answer to a sign-in that is under way. "
+    "If you are signing in, go back to the terminal and open the address it shows.",
+)
+
+
+class CallbackServer:
+    """Waits on loopback for one redirect. Use it as an async context manager.
+
+    `accept(query)` validates a redirect: it returns a code, or raises AuthError. One whose `state` is wrong
+    is answered with 400 and the wait goes on: a page in the same browser must not be able to end the
+    sign-in (CVE-2026-42073). The pages are constant: nothing received is ever shown (no XSS).
+    """
+
+    def __init__(self, accept: Callable[[str], str], *, host: str, port: int = 0, listen: str | None = None) -> None:
+        self._accept = accept
+        self._host = host
+        self._listen = [listen] if listen else ["127.0.0.1", "::1"] if host == "localhost" else [host]
+        self.port = port
+        self._servers: list[asyncio.Server] = []
+
+    @property
+    def redirect_uri(self) -> str:
+        """What to register and to send; valid once the server listens."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self.port}{PATH}"
+
+    async def __aenter__(self) -> CallbackServer:
+        """Listen. ConfigError when a fixed port is busy: another program must not get the code."""
+        self._code: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        for index, address in enumerate(self._listen):
+            try:
+                sock = _bind(address, self.port)
+            except OSError:
+                if index and self._ipv6_missing(address):  # then no browser can try it either
+                    continue
+                await self.__aexit__()
+                message = f"Port {self.port} on {address} is in use. Free it or choose another --port."
+                raise ConfigError(message, code="port_busy") from None
+            self.port = sock.getsockname()[1]
+            self._servers.append(await asyncio.start_server(self._serve, sock=sock, limit=_HEAD_LIMIT))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for server in self._servers:
+            server.close()
+
+    async def wait(self, seconds: float) -> str:
+        """Return the code, raise what `accept` raised, or TimeoutError."""
+        return await asyncio.wait_for(self._code, seconds)
+
+    @staticmethod
+    def _ipv6_missing(address: str) -> bool:
+        try:
+            _bind(address, 0).close()
+        except OSError:
+            return True
+        return False
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        outcome: tuple[str, AuthError | None] | None = None
+        try:
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _HEAD_SECONDS)
+            outcome = self._judge(head.decode("latin-1"))
+            page = (400, _REFUSED) if outcome is None else (200, _RECEIVED if outcome[1] is None else _STOPPED)
+            writer.write(_response(*page))
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
+            pass  # whoever it was did not speak HTTP, or hung up
+        finally:
+            writer.close()
+            if outcome is not None and not self._code.done():
+                if outcome[1] is None:
+                    self._code.set_result(outcome[0])
+                else:
+                    self._code.set_exception(outcome[1])
+
+    def _judge(self, head: str) -> tuple[str, AuthError | None] | None:
+        """Return a code or a final error; None for anything that is not the answer waited for."""
+        lines = head.split("\r\n")
+        method, _, rest = lines[0].partition(" ")
+        target = urlsplit(rest.partition(" ")[0])
+        hosts = [line[5:].strip() for line in lines[1:] if line.lower().startswith("host:")]
+        allowed = {f"{name}:{self.port}" for name in ("127.0.0.1", "localhost", "[::1]")}
+        # The Host check stops DNS rebinding: a page of evil.example that resolves to this machine.
+        if self._code.done() or method != "GET" or target.path != PATH or len(hosts) != 1 or hosts[0] not in allowed:
+            return None
+        try:
+            return self._accept(target.query), None
+        except AuthError as error:
+            return None if error.code in ("state_mismatch", "bad_redirect") else ("", error)
+
+
+def _bind(address: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        if sys.platform == "win32":  # there, SO_REUSEADDR would let another program take the port over
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if ":" in address:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((address, port))
+        sock.listen(16)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _response(status: int, text: tuple[str, str]) -> bytes:
+    title, advice = text
+    body = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
+        f"<h1>{title}</h1><p>{advice}</p></html>"
+    ).encode()
+    style = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+    head = (
+        f"HTTP/1.1 {status} {'OK' if status == 200 else 'Bad Request'}\r\n"
+        "Content-Type: text/html; charset=utf-8\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        f"Content-Security-Policy: default-src 'none'; style-src 'sha256-{style}'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n"
+        "X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n"
+        "Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode("ascii") + body

@@ -1,0 +1,53 @@
+"""A client and its provider, as data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .errors import ConfigError
+from .urls import check_url
+
+
+@dataclass(frozen=True)
+class OAuth2Config:
+    """A client and its provider. The quirks are data: no code asks which provider it is talking to.
+
+    Raises ConfigError for a missing client id, an unusable secret, or a URL that is not https.
+    """
+
+    client_id: str
+    authorization_url: str = ""
+    token_url: str = ""
+    scopes: tuple[str, ...] | list[str] = ()
+    redirect_uri: str | None = None
+    client_secret: str | None = field(default=None, repr=False)
+    name: str = "the provider"
+    issuer: str = ""
+    discover: bool = False  # the endpoints come from the issuer's metadata
+    device_url: str = ""
+    revocation_url: str = ""
+    userinfo_url: str = ""
+    secret_required: bool = False
+    basic_auth: bool = False  # client_secret_basic instead of client_secret_post (RFC 6749 section 2.3.1)
+    iss: str = "if_present"  # RFC 9207: "required", "if_present" or "ignore"
+    revocation: str = "rfc7009"  # or "github"
+    redirect_host: str = "127.0.0.1"  # RFC 8252 section 7.3; Entra wants "localhost"
+    authorize_params: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scopes", tuple(self.scopes))
+        if not self.client_id:
+            message = "Missing required auth: OAUTH_CLIENT_ID. Set OAUTH_CLIENT_ID environment variable."
+            raise ConfigError(message, code="no_client_id")
+        if not re.fullmatch(r"[\x21-\x7e]+", self.client_id + (self.client_secret or "")):
+            message = "OAUTH_CLIENT_ID or OAUTH_CLIENT_SECRET holds a blank or a control character."
+            raise ConfigError(message, code="bad_client")
+        if self.discover:
+            check_url(self.issuer, "issuer")
+        else:
+            check_url(self.authorization_url, "authorization URL")
+            check_url(self.token_url, "token URL")
+        for url in filter(None, (self.device_url, self.revocation_url, self.userinfo_url)):
+            check_url(url, "endpoint URL")

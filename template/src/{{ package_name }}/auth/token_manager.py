@@ -1,0 +1,325 @@
+"""A valid access token at any time: renewed ahead of expiry, once, whoever asks and from wherever.
+
+The renewal runs in a thread of its own and saves before it hands out. A caller that is cancelled leaves
+nothing half done, and at exit the interpreter waits for the thread: once a provider has rotated a refresh
+token, the answer on the wire is the only copy of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+from .errors import AuthError, ConfigError, LoginRequired, TransientAuthError
+from .oauth2 import OAuth2Flow
+from .records import MemoryStore, RecordKey, Store, TokenRecord
+from .responses import OAuth2Token
+
+log = logging.getLogger(__name__)
+
+_LOOK = 5.0  # seconds between looks at the store for a newer sign-in
+_TRIES = 3
+
+
+def record_of(flow: OAuth2Flow, token: OAuth2Token, account: str = "") -> TokenRecord:
+    """Return what to store for a fresh token: with the endpoints it came from, where alone it may go back."""
+    at = flow.endpoints()
+    return TokenRecord(
+        access_token=token.access_token,
+        refresh_token=token.refresh_token,
+        expires_at=token.expires_at,
+        obtained_at=flow.clock(),
+        scopes=token.scopes,
+        account=account or token.account,
+        token_url=at.token_url,
+        revocation_url=at.revocation_url,
+    )
+
+
+def key_of(flow: OAuth2Flow, subject: str = "default") -> RecordKey:
+    """Return the key of a flow's record."""
+    return RecordKey(flow.config.name, flow.config.issuer, flow.config.client_id, subject)
+
+
+class TokenManager:
+    """Hands out the access token of one sign-in. One instance serves every task, thread and event loop.
+
+    With `refresh_token` (and `access_token`) given, they are the sign-in, kept in memory; otherwise it is
+    looked for in `store`. `command` is what a person types before `login`. `clock` is epoch seconds,
+    `monotonic` seconds of running time, `jitter` a number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        flow: OAuth2Flow,
+        refresh_token: str | None = None,
+        *,
+        access_token: str | None = None,
+        store: Store | None = None,
+        subject: str = "default",
+        command: str = "",
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._flow, self._key = flow, key_of(flow, subject)
+        self._store: Store = store or MemoryStore()
+        if refresh_token or access_token:
+            # Without an access token the record starts out as long expired.
+            expired = None if access_token else 0.0
+            record = TokenRecord(access_token or "", refresh_token, expired, scopes=tuple(flow.config.scopes))
+            self._store = MemoryStore({self._key: record})
+        self._command = command
+        self._clock, self._monotonic, self._sleep, self._jitter = clock, monotonic, sleep, jitter
+        self._guard = threading.Lock()  # held for a moment only: never across an await or I/O
+        self._inflight: Future[str] | None = None
+        self._token = ""
+        self._fresh_until = float("-inf")  # monotonic; until then the token goes out unlooked at
+        self._renew_at = self._dies_at = self._expires_at = float("-inf")  # monotonic
+        self._stamp: object = self
+        self._unsaved: tuple[TokenRecord, TokenRecord] | None = None
+        self._warned = False
+        self.last_error = ""
+
+    async def get_token(self) -> str:
+        """Return a valid access token. Raises LoginRequired, TransientAuthError or another AuthError."""
+        if self._monotonic() < self._fresh_until:  # the cached path: one comparison, no lock
+            return self._token
+        return await self._soon()
+
+    async def renew(self, rejected: str) -> str:
+        """Return another token than `rejected`, which the API answered with 401."""
+        token = await asyncio.wrap_future(self._start(rejected))
+        # A renewal that was already under way may not have known of the rejection.
+        return token if token != rejected else await asyncio.wrap_future(self._start(rejected))
+
+    def get_token_blocking(self, rejected: str | None = None) -> str:
+        """`get_token`, or with `rejected` `renew`, for callers without an event loop."""
+        if rejected is None and (token := self._cached()):
+            return token
+        token = self._start(rejected).result()
+        return token if token != rejected else self._start(rejected).result()
+
+    async def _soon(self) -> str:
+        if token := self._cached():
+            return token
+        # The future is running, so cancelling this await cannot cancel it.
+        return await asyncio.wrap_future(self._start(None))
+
+    def _cached(self) -> str | None:
+        """Return the token in memory if it may still be used; start a renewal that nobody has to wait for."""
+        now = self._monotonic()
+        if now < self._fresh_until:
+            return self._token
+        if self._store.stamp(self._key) != self._stamp or now >= self._dies_at:
+            return None
+        if now >= self._renew_at or self._unsaved:
+            self._start(None)
+        else:
+            self._fresh_until = min(now + _LOOK, self._renew_at)
+        return self._token
+
+    def _start(self, rejected: str | None) -> Future[str]:
+        with self._guard:
+            if self._inflight is not None:
+                return self._inflight
+            future: Future[str] = Future()
+            future.set_running_or_notify_cancel()
+            self._inflight = future
+        # Not a daemon: a rotated token has to be saved even if the program is about to end.
+        threading.Thread(target=self._run, args=(future, rejected), name="token-renewal").start()
+        return future
+
+    def _run(self, future: Future[str], rejected: str | None) -> None:
+        token = ""
+        failure: AuthError | None = None
+        try:
+            token = self._renewed(rejected)
+        except LoginRequired as error:
+            failure = self._ask(error)
+        except AuthError as error:
+            failure = error
+        except Exception as error:  # a bug or the disk: the waiting callers have to hear of it
+            failure = TransientAuthError(f"The sign-in cannot be read or renewed ({type(error).__name__}).", code="io")
+        if failure is not None and self._survives(failure, rejected):
+            token, failure = self._token, None
+        with self._guard:
+            self._inflight = None
+        if failure is not None:
+            future.set_exception(failure)
+        else:
+            future.set_result(token)
+
+    def _survives(self, failure: AuthError, rejected: str | None) -> bool:
+        """Note a failed renewal; whether the old token can be used in the meantime."""
+        log.warning("token renewal failed: %s", failure.code)
+        self.last_error, now = failure.code, self._monotonic()
+        if isinstance(failure, LoginRequired) or self._token in ("", rejected) or now >= self._expires_at:
+            return False
+        asked = getattr(failure, "retry_after", None) or 0.0
+        self._renew_at, self._dies_at = now + max(30.0, min(asked, 600.0)), self._expires_at
+        self._stamp = self._store.stamp(self._key)  # our own marks in the store are no news
+        return True
+
+    def _renewed(self, rejected: str | None) -> str:
+        store, key = self._store, self._key
+        stamp = store.stamp(key)
+        record = store.load(key)
+        if record and not self._unsaved and self._good(record, rejected):
+            return self._adopt(record, stamp)
+        if record is None or record.state != "ok":
+            self._forget(stamp)
+            raise _gone(record)
+        with store.lock(key):
+            self._save_late()
+            record = store.load(key)  # another process may have renewed it while this one waited
+            if record and self._good(record, rejected):
+                return self._adopt(record, store.stamp(key))
+            if record is None or record.state != "ok":
+                raise _gone(record)
+            if record.expires_at is not None and record.access_token != rejected:
+                self._adopt(record, store.stamp(key))  # what remains of it bridges a failing provider
+            return self._refresh(record, rejected)
+
+    def _good(self, record: TokenRecord, rejected: str | None) -> bool:
+        if record.state != "ok" or not record.access_token or record.access_token == rejected:
+            return False
+        return record.expires_at is None or record.expires_at - self._clock() > _window(record)
+
+    def _refresh(self, record: TokenRecord, rejected: str | None) -> str:
+        """Renew under the lock. The record is marked first: a killed process leaves a trace."""
+        if not record.refresh_token:
+            reason = "token_rejected" if record.access_token == rejected else "expired"
+            raise LoginRequired("Invalid token: it was rejected or has expired, and cannot be renewed.", code=reason)
+        interrupted = record.attempt is not None
+        marked = replace(record, attempt=self._clock())
+        self._store.save(self._key, marked)
+        usable = record.access_token != rejected and (record.expires_at or 0) > self._clock()
+        try:
+            token = self._request(record, tries=1 if usable else _TRIES)
+        except LoginRequired as error:
+            now = self._store.load(self._key)  # a writer that did not honour the lock may have won
+            if now and now.refresh_token != record.refresh_token and self._good(now, rejected):
+                return self._adopt(now, self._store.stamp(self._key))
+            reason = "refresh_interrupted" if interrupted else error.code
+            self._store.save(self._key, replace(record, state="needs_login", reason=reason))
+            self._forget(self._store.stamp(self._key))
+            raise _gone(replace(record, reason=reason)) from None
+        except AuthError as error:
+            if isinstance(error, ConfigError) or not getattr(error, "ambiguous", True):
+                self._store.save(self._key, record)  # certainly not used: take the mark off
+            raise
+        fresh = replace(record_of(self._flow, token, record.account), revocation_url=record.revocation_url)
+        fresh = replace(fresh, token_url=record.token_url or fresh.token_url)
+        return self._keep(marked, fresh)
+
+    def _request(self, record: TokenRecord, tries: int) -> OAuth2Token:
+        ambiguous = False
+        for attempt in range(1, tries + 1):
+            try:
+                return self._flow.refresh_blocking(record.refresh_token or "", record.token_url)
+            except TransientAuthError as error:
+                # An unanswered request may have rotated the token: it is sent once more, no oftener.
+                wait = error.retry_after if error.retry_after is not None else 2.0 ** (attempt - 1) * self._jitter()
+                if attempt == tries or wait > 5 or (ambiguous and error.ambiguous):
+                    raise
+                ambiguous = ambiguous or error.ambiguous
+                self._sleep(wait)
+        raise AssertionError("unreachable")
+
+    def _keep(self, before: TokenRecord, fresh: TokenRecord) -> str:
+        """Save, then hand out. If the disk refuses, the new token lives on in memory, to be saved later."""
+        if not self._store.durable and fresh.refresh_token != before.refresh_token and not self._warned:
+            self._warned = True
+            log.warning("the provider replaced the refresh token; REFRESH_TOKEN will not work again after a restart")
+        self.last_error = ""
+        try:
+            self._store.save(self._key, fresh)
+        except OSError:
+            self._unsaved, self.last_error = (before, fresh), "store_write_failed"
+            log.error("the renewed sign-in cannot be saved; it is kept in memory and tried again")
+        return self._adopt(fresh, self._store.stamp(self._key))
+
+    def _save_late(self) -> None:
+        if self._unsaved is None:
+            return
+        before, fresh = self._unsaved
+        if self._store.load(self._key) == before:  # nobody signed in or out meanwhile
+            self._store.save(self._key, fresh)
+        self._unsaved, self.last_error = None, ""
+
+    def _adopt(self, record: TokenRecord, stamp: object) -> str:
+        """Take a record into memory. Within the process its expiry is running time: wall clocks jump."""
+        now, left = self._monotonic(), float("inf")
+        if record.expires_at is not None:
+            left = record.expires_at - self._clock()
+        window = _window(record) * (1 + 0.1 * self._jitter())  # replicas do not all renew in the same second
+        self._expires_at = now + left
+        self._dies_at = now + left - min(60.0, window / 2)
+        self._renew_at = now + left - window
+        self._token, self._stamp = record.access_token, stamp
+        self._fresh_until = min(now + _LOOK, self._renew_at)
+        return record.access_token
+
+    def _forget(self, stamp: object) -> None:
+        self._stamp, self._fresh_until, self._dies_at = stamp, float("-inf"), float("-inf")
+
+    def _ask(self, error: LoginRequired) -> LoginRequired:
+        command = f"{self._command} login".strip()
+        return LoginRequired(f"{error} Run: {command}", code=error.code)
+
+    async def health(self) -> dict[str, Any]:
+        """`status` without blocking the event loop."""
+        return await asyncio.to_thread(self.status)
+
+    def status(self) -> dict[str, Any]:
+        """Tell about the sign-in, never a token. Reads the store; the first time that may take 3 seconds.
+
+        `expires_in` is in seconds, None if unknown. `last_error` is a code or "".
+        """
+        record, error = None, self.last_error
+        try:
+            record = self._store.load(self._key)
+        except (AuthError, OSError) as problem:
+            error = getattr(problem, "code", "") or "io"
+        signed_in = record is not None and record.state == "ok"
+        left = None if record is None or record.expires_at is None else int(record.expires_at - self._clock())
+        if signed_in and left is not None and left <= 0 and not (record and record.refresh_token):
+            signed_in, error = False, error or "expired"
+        return {
+            "provider": self._flow.config.name,
+            "configured": True,
+            "signed_in": signed_in,
+            "account": record.account if record else "",
+            "scopes": list(record.scopes) if record else [],
+            "expires_in": left,
+            "refreshable": bool(record and record.refresh_token),
+            "stored_in": self._store.description,
+            "last_error": error or (record.reason if record else ""),
+        }
+
+
+def _window(record: TokenRecord) -> float:
+    """Seconds before expiry at which renewal begins: 5 minutes, or a fifth of a short life."""
+    if record.expires_at is None:
+        return 0.0
+    return min(300.0, max(0.0, record.expires_at - record.obtained_at) / 5)
+
+
+def _gone(record: TokenRecord | None) -> LoginRequired:
+    if record is None:
+        return LoginRequired("Not signed in.", code="not_signed_in")
+    if record.reason == "refresh_interrupted":
+        message = "The sign-in was lost: an earlier renewal was interrupted before its answer could be saved."
+        return LoginRequired(message, code=record.reason)
+    if record.reason == "endpoints_changed":
+        return LoginRequired("The provider's endpoints changed since the sign-in.", code=record.reason)
+    return LoginRequired(f"The provider no longer accepts the sign-in ({record.reason}).", code=record.reason)

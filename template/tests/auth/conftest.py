@@ -1,0 +1,16 @@
+"""A fake provider for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .fake_provider import FakeProvider, running
+
+
+@pytest.fixture
+def provider() -> Iterator[FakeProvider]:
+    """Over real HTTP on 127.0.0.1, and strict as a good one."""
+    with running() as provider:
+        yield provider

@@ -1,0 +1,287 @@
+"""`login`, `status`, `logout` as a person runs them, against each kind of provider; A14, A15: no leak."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .fake_provider import FakeProvider, running
+from .package import AuthSettings
+from .support import TOKEN_KEY
+
+TESTS = Path(__file__).parent.parent
+PACKAGE = AuthSettings.__module__.rpartition(".")[0]
+PATHS = os.pathsep.join([str(TESTS.parent / "src"), str(TESTS)])
+STYLES = ["rfc", "github", "google", "azure"]
+
+
+class Cli:
+    """One person's shell: an environment, a data directory, a provider."""
+
+    def __init__(self, p: FakeProvider, tmp_path: Path, **env: str) -> None:
+        options: dict[str, Any] = {"scopes": ["read"], "base_url": p.base}
+        if p.style == "rfc":
+            options = {"scopes": ["read"], "issuer": p.base, "name": "Fake"}
+        self.data = tmp_path / "data"
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "PYTHONPATH": PATHS,
+            "SIGN_IN_PROVIDER": "custom" if p.style == "rfc" else p.style,
+            "SIGN_IN_OPTIONS": json.dumps(options),
+            "SIGN_IN_DATA": str(self.data),
+            "OAUTH_CLIENT_ID": p.client_id,
+            "OAUTH_CLIENT_SECRET": p.client_secret or "",
+            "TOKEN_KEY": TOKEN_KEY,
+            "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
+        } | env
+
+    def start(self, *args: str, stdin: Any = subprocess.DEVNULL) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "auth.sign_in_cli", *args],
+            env=self.env,
+            stdin=stdin,
+            preexec_fn=_interruptible,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *args: str) -> tuple[int, str, str]:
+        process = self.start(*args)
+        out, err = process.communicate(timeout=30)
+        return process.returncode, out, err
+
+    def login(self, *args: str, consent: bool = True) -> tuple[int, str, str]:
+        """Run `login` and be the browser: open the address, follow the redirect."""
+        process = self.start("login", "--no-browser", *args)
+        url, seen = read_url(process)
+        if consent and url:
+            with urllib.request.urlopen(url) as page:
+                assert page.status == 200
+                assert b"Go back to the terminal" in page.read()
+        out, err = process.communicate(timeout=30)
+        return process.returncode, out, seen + err
+
+
+def _interruptible() -> None:
+    """Ctrl-C counts even where the tests run in the background, with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def read_url(process: subprocess.Popen[str]) -> tuple[str, str]:
+    assert process.stderr
+    seen = ""
+    for line in process.stderr:
+        seen += line
+        if found := re.fullmatch(r"\s+(http\S+)\s*", line):
+            return found[1], seen
+    return "", seen
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_sign_in_status_renew_sign_out(style: str, tmp_path: Path) -> None:
+    secret = None if style == "azure" else "s3cret"
+    with running(style=style, client_secret=secret, expires_in="3600") as p:
+        if style == "rfc":
+            p.rotate = True
+        cli = Cli(p, tmp_path)
+        if secret is None:
+            del cli.env["OAUTH_CLIENT_SECRET"]
+        code, out, err = cli.run("status")
+        assert (code, "Run: demo login" in out) == (1, True)
+        code, out, err = cli.login()
+        assert (code, out) == (0, ""), err
+        assert "Signed in to" in err
+        code, out, err = cli.run("status")
+        assert code == 0, err
+        assert re.search(r"expires in: +3[56]\d\d seconds", out)
+        assert "AES-256-GCM, key: TOKEN_KEY" in out
+        if style in ("github", "google"):
+            assert "ada" in out
+        assert cli.run("token-works")[0] == 0
+        stored = b"".join(f.read_bytes() for f in cli.data.rglob("*") if f.is_file())
+        assert not [s for s in p.secret_values if s.encode() in stored]
+        code, out, err = cli.run("logout")
+        assert code == 0
+        assert len(p.revoked) == (0 if style == "azure" else 1)
+        assert cli.run("status")[0] == 1
+        assert "Nobody was signed in" in cli.run("logout")[2]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_device_sign_in(style: str, tmp_path: Path) -> None:
+    secret = None if style == "azure" else "s3cret"
+    with running(style=style, client_secret=secret) as p:
+        cli = Cli(p, tmp_path)
+        if style in ("azure", "github"):
+            del cli.env["OAUTH_CLIENT_SECRET"]
+        code, out, err = cli.run("login", "--device")
+        assert (code, out) == (0, ""), err
+        assert "ABCD-EFGH" in err
+        assert "only if you started this sign-in yourself" in err
+        assert cli.run("status")[0] == 0
+
+
+def test_paste_with_a_terminal_and_without(provider: FakeProvider, tmp_path: Path) -> None:
+    cli = Cli(provider, tmp_path)
+    code, out, err = cli.run("login", "--paste")
+    assert (code, out) == (2, "")
+    assert "terminal" in err
+    ours, theirs = pty.openpty()
+    process = cli.start("login", "--paste", stdin=theirs)
+    url, _ = read_url(process)
+    _, headers = provider.authorize(url.partition("?")[2])
+    os.write(ours, headers["Location"].encode() + b"\n")
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, ""), err
+    assert cli.run("status")[0] == 0
+
+
+def test_no_key_stops_before_the_browser_and_names_three_ways(provider: FakeProvider, tmp_path: Path) -> None:
+    cli = Cli(provider, tmp_path, TOKEN_KEY="")
+    code, out, err = cli.run("login")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert all(way in err for way in ("TOKEN_KEY", "memory only", "--insecure-plaintext-storage"))
+    assert provider.requests == []
+    code, _, err = cli.login("--insecure-plaintext-storage")
+    assert (code, "PLAIN TEXT" in err) == (0, True)
+    code, out, _ = cli.run("status")
+    assert (code, "PLAIN TEXT" in out) == (0, True)
+    assert cli.run("token-works")[0] == 0
+    cli.env["TOKEN_KEY"] = TOKEN_KEY  # with a key, a plain-text file is not believed
+    assert "not encrypted although a key is set" in cli.run("token-works")[2]
+
+
+def test_given_tokens_are_the_sign_in(provider: FakeProvider, tmp_path: Path) -> None:
+    cli = Cli(provider, tmp_path, ACCESS_TOKEN="at-given")
+    code, out, _ = cli.run("status")
+    assert (code, "memory only" in out) == (0, True)
+    assert cli.run("login")[0] == 2
+    assert not cli.data.exists()
+
+
+def test_ctrl_c_leaves_nothing_behind(provider: FakeProvider, tmp_path: Path) -> None:
+    cli = Cli(provider, tmp_path)
+    process = cli.start("login", "--no-browser")
+    read_url(process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err.strip()) == (130, "", "Sign-in cancelled.")
+    assert [f.suffix for f in cli.data.rglob("*") if f.is_file()] == [".lock"]
+
+
+def test_missing_settings_exit_with_2(provider: FakeProvider, tmp_path: Path) -> None:
+    code, out, err = Cli(provider, tmp_path, OAUTH_CLIENT_ID="").run("login")
+    assert (code, out) == (2, "")
+    assert err == "Missing required auth: OAUTH_CLIENT_ID. Set OAUTH_CLIENT_ID environment variable.\n"
+    provider.style = "github"
+    code, _, err = Cli(provider, tmp_path, OAUTH_CLIENT_SECRET="").run("login")
+    assert (code, "OAUTH_CLIENT_SECRET" in err, "--device" in err) == (2, True, True)
+
+
+def test_timeout_and_logout_of_a_dead_provider(provider: FakeProvider, tmp_path: Path) -> None:
+    cli = Cli(provider, tmp_path)
+    code, _, err = cli.login("--timeout", "0.2", consent=False)
+    assert (code, "--device or --paste" in err) == (1, True)
+    assert cli.login()[0] == 0
+    provider.faults = [(503, {}, b"")] * 5
+    code, _, err = cli.run("logout")
+    assert (code, "http_503" in err) == (0, True)
+    assert cli.run("status")[0] == 1
+
+
+def test_a14_a15_nothing_secret_in_any_output(provider: FakeProvider, tmp_path: Path) -> None:
+    """Success and failures at DEBUG with tracebacks: no token, code, verifier, state or secret shows."""
+    cli = Cli(provider, tmp_path, SIGN_IN_DEBUG="1", OAUTH_CLIENT_SECRET="s3cret")
+    shown: list[str] = []
+    bad = [
+        (
+            400,
+            {"Content-Type": "application/json"},
+            b'{"error":"invalid_grant","error_description":"SENTINEL"}',
+        ),
+        (200, {"Content-Type": "application/json"}, b'{"access_token":"SENTINEL\\n"}'),
+        (500, {}, b"SENTINEL"),
+        (302, {"Location": "http://127.0.0.1:1/"}, b""),
+    ]
+    states: list[str] = []
+
+    def login() -> int:
+        process = cli.start("login", "--no-browser")
+        url, seen = read_url(process)
+        states.append(re.search(r"state=([\w-]+)", url)[1])  # type: ignore[index]
+        urllib.request.urlopen(url).close()
+        out, err = process.communicate(timeout=30)
+        assert out == ""
+        shown.append(seen.replace(url, "") + err)
+        return process.returncode
+
+    for fault in bad:
+        provider.faults = [fault]
+        assert login() == 1
+    assert login() == 0
+    provider.access.clear()
+    for args in (("status",), ("token-works",), ("logout",)):
+        shown.append("".join(map(str, cli.run(*args))))
+    everything = "\n".join(shown)
+    verifiers = [post["code_verifier"] for post in provider.posts if "code_verifier" in post]
+    assert len(verifiers) == 5
+    for secret in ["SENTINEL", "s3cret", TOKEN_KEY, *provider.secret_values, *verifiers, *states]:
+        assert secret not in everything
+
+
+def test_a15_importing_the_package_loads_nothing_heavy() -> None:
+    code = (
+        f"import sys; from {PACKAGE} import AuthSettings, add_commands; import argparse;"
+        "add_commands(argparse.ArgumentParser().add_subparsers(), None);"
+        "s = AuthSettings('a', 'a', 'google', lambda n: 'x' if 'CLIENT' in n else None); s.manager();"
+        "print([m for m in ('httpx', 'httpcore', 'keyring', 'cryptography', 'filelock') if m in sys.modules])"
+    )
+    env = {**os.environ, "PYTHONPATH": PATHS}
+    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
+
+
+def test_a17_a_busy_fixed_port_is_fatal(provider: FakeProvider, tmp_path: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as squatter:
+        port = str(squatter.getsockname()[1])
+        code, _, err = Cli(provider, tmp_path).run("login", "--port", port)
+    assert (code, port in err) == (2, True)
+
+
+def test_a3_hundred_bad_hits_do_not_end_a_sign_in(provider: FakeProvider, tmp_path: Path) -> None:
+    cli = Cli(provider, tmp_path)
+    process = cli.start("login", "--no-browser")
+    url, _ = read_url(process)
+    port = re.search(r"127\.0\.0\.1%3A(\d+)", url)[1]  # type: ignore[index]
+
+    def hit(query: str) -> None:
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/callback?{query}")
+
+    threads = [threading.Thread(target=hit, args=(f"error=access_denied&state=x{n}",)) for n in range(100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert process.poll() is None
+    urllib.request.urlopen(url).close()
+    assert process.wait(30) == 0
+    process.communicate()
+    time.sleep(0)

@@ -1,0 +1,345 @@
+"""A18: renewals by tasks, threads and processes at once, cancelled, and killed at any instant."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .fake_provider import FakeProvider
+from .package import ConfigError, LoginRequired, ProtocolError, TokenManager, TokenRecord, TransientAuthError, key_of
+from .support import flow_for, store_at
+
+ROUNDS = int(os.environ.get("AUTH_ROUNDS", "3"))
+KILLS = int(os.environ.get("AUTH_KILLS", "20"))
+TESTS = Path(__file__).parent.parent
+pytestmark = pytest.mark.anyio
+
+
+def sign_in(p: FakeProvider, tmp_path: Path, left: float = 0.0, **more: Any) -> TokenRecord:
+    """Store a sign-in as `login` would, with `left` seconds to live."""
+    flow, store = flow_for(p), store_at(tmp_path)
+    body = p.issue()
+    record = TokenRecord(
+        body["access_token"],
+        body["refresh_token"],
+        expires_at=time.time() + left,
+        obtained_at=time.time() + left - 3600,
+        token_url=flow.config.token_url,
+    )
+    record = TokenRecord(**record.__dict__ | more)
+    with store.lock(key_of(flow)):
+        store.save(key_of(flow), record)
+    return record
+
+
+def manager_for(p: FakeProvider, tmp_path: Path, **more: Any) -> TokenManager:
+    return TokenManager(flow_for(p), store=store_at(tmp_path), command="demo", **more)
+
+
+def stored(p: FakeProvider, tmp_path: Path) -> TokenRecord:
+    record = store_at(tmp_path).load(key_of(flow_for(p)))
+    assert record is not None
+    return record
+
+
+async def test_a18_fifty_tasks_make_one_refresh(provider: FakeProvider, tmp_path: Path) -> None:
+    for number in range(ROUNDS):
+        sign_in(provider, tmp_path)
+        manager = manager_for(provider, tmp_path)
+        tokens = await asyncio.gather(*(manager.get_token() for _ in range(50)))
+        assert len(set(tokens)) == 1
+        assert provider.refreshes == number + 1
+    assert provider.reuses == 0
+
+
+def test_a18_eight_threads_with_their_own_loops(provider: FakeProvider, tmp_path: Path) -> None:
+    for number in range(ROUNDS):
+        sign_in(provider, tmp_path)
+        manager, barrier = manager_for(provider, tmp_path), threading.Barrier(8)
+        tokens: list[str] = []
+
+        def ask(manager: TokenManager = manager, barrier: threading.Barrier = barrier, out: list[str] = tokens) -> None:
+            barrier.wait()
+            out.append(asyncio.run(manager.get_token()))
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(tokens) == 8
+        assert len(set(tokens)) == 1
+        assert provider.refreshes == number + 1
+
+
+def start_worker(p: FakeProvider, tmp_path: Path) -> subprocess.Popen[str]:
+    path = os.pathsep.join([str(TESTS.parent / "src"), str(TESTS)])
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "auth.worker", p.base, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert worker.stdout
+    assert worker.stdout.readline() == "ready\n"
+    return worker
+
+
+def ask(worker: subprocess.Popen[str], rejected: str = "") -> None:
+    assert worker.stdin
+    worker.stdin.write(rejected + "\n")
+    worker.stdin.flush()
+
+
+def stop(worker: subprocess.Popen[str]) -> None:
+    worker.communicate(timeout=60)
+
+
+def test_a18_eight_processes_make_one_refresh(provider: FakeProvider, tmp_path: Path) -> None:
+    record = sign_in(provider, tmp_path, left=3600)
+    workers = [start_worker(provider, tmp_path) for _ in range(8)]
+    rejected = record.access_token
+    for number in range(ROUNDS):
+        for worker in workers:
+            ask(worker, rejected)
+        tokens = {worker.stdout.readline().strip() for worker in workers if worker.stdout}
+        assert len(tokens) == 1
+        assert provider.refreshes == number + 1
+        rejected = tokens.pop()
+    assert provider.reuses == 0
+    for worker in workers:
+        stop(worker)
+
+
+async def test_a18_a_cancelled_caller_loses_nothing(provider: FakeProvider, tmp_path: Path) -> None:
+    provider.delay = 0.03
+    for _ in range(max(ROUNDS, 5)):
+        sign_in(provider, tmp_path)
+        manager = manager_for(provider, tmp_path)
+        caller = asyncio.ensure_future(manager.get_token())
+        await asyncio.sleep(random.uniform(0, 0.05))
+        caller.cancel()
+        await asyncio.gather(caller, return_exceptions=True)
+        assert await manager.get_token() == stored(provider, tmp_path).access_token
+        assert stored(provider, tmp_path).refresh_token in provider.live
+    assert provider.reuses == 0
+
+
+def test_a18_sigkill_at_any_instant(provider: FakeProvider, tmp_path: Path) -> None:
+    """The store always reads back whole; the next start works, or asks for sign-in and says why."""
+    provider.delay = 0.02
+    worked = asked = 0
+    for number in range(KILLS):
+        before = sign_in(provider, tmp_path)
+        worker = start_worker(provider, tmp_path)
+        ask(worker)
+        time.sleep(random.uniform(0, 0.2))
+        worker.send_signal(signal.SIGKILL)
+        stop(worker)
+        time.sleep(0.05)  # what the provider was doing is done
+        after = stored(provider, tmp_path)
+        if after.refresh_token == before.refresh_token:
+            assert after in (before, TokenRecord(**before.__dict__ | {"attempt": after.attempt}))
+        else:
+            assert after.refresh_token in provider.live
+        reuses = provider.reuses
+        try:
+            manager_for(provider, tmp_path).get_token_blocking()
+            worked, reason = worked + 1, None
+        except LoginRequired as error:
+            asked, reason = asked + 1, error
+        if reason:
+            assert reason.code == "refresh_interrupted"
+            assert "demo login" in str(reason)
+            assert (provider.reuses, after.attempt is None) == (reuses + 1, False), number
+    print(f"kills={KILLS} worked={worked} asked={asked}")
+    assert worked + asked == KILLS
+
+
+async def test_refreshes_ahead_without_making_anyone_wait(provider: FakeProvider, tmp_path: Path) -> None:
+    old = sign_in(provider, tmp_path, left=200)
+    provider.delay = 0.3
+    manager = manager_for(provider, tmp_path)
+    manager._adopt(old, manager._store.stamp(manager._key))
+    began = time.monotonic()
+    assert await manager.get_token() == old.access_token
+    assert time.monotonic() - began < 0.2
+    while manager._inflight:
+        await asyncio.sleep(0.02)
+    assert await manager.get_token() == stored(provider, tmp_path).access_token != old.access_token
+
+
+@pytest.mark.parametrize("status", [500, 503, 429, 408])
+async def test_a_failing_provider_leaves_a_valid_token_in_use(
+    provider: FakeProvider, tmp_path: Path, status: int
+) -> None:
+    old = sign_in(provider, tmp_path, left=200)
+    provider.faults = [(status, {"Retry-After": "120"}, b"")] * 9
+    manager = manager_for(provider, tmp_path)
+    assert [await manager.get_token() for _ in range(5)] == [old.access_token] * 5
+    assert len(provider.posts) == 1
+    assert manager.status()["last_error"] == f"http_{status}"
+    assert stored(provider, tmp_path).refresh_token == old.refresh_token
+
+
+async def test_a_failing_provider_keeps_an_expired_sign_in(provider: FakeProvider, tmp_path: Path) -> None:
+    old = sign_in(provider, tmp_path)
+    provider.faults = [(503, {}, b"")] * 2
+    slept: list[float] = []
+    manager = manager_for(provider, tmp_path, sleep=slept.append)
+    with pytest.raises(TransientAuthError):  # an unanswered refresh token is sent twice, no oftener
+        await manager.get_token()
+    assert len(provider.posts) == 2
+    assert stored(provider, tmp_path).refresh_token == old.refresh_token
+    assert await manager.get_token() != old.access_token
+
+
+async def test_429_waits_as_told(provider: FakeProvider, tmp_path: Path) -> None:
+    sign_in(provider, tmp_path)
+    provider.faults = [(429, {"Retry-After": "3"}, b"")] * 2
+    slept: list[float] = []
+    assert await manager_for(provider, tmp_path, sleep=slept.append).get_token()
+    assert slept == [3.0, 3.0]
+
+
+async def test_invalid_grant_marks_and_keeps_then_a_new_sign_in_is_seen(provider: FakeProvider, tmp_path: Path) -> None:
+    old = sign_in(provider, tmp_path)
+    provider.live.clear()
+    manager = manager_for(provider, tmp_path)
+    for _ in range(3):
+        with pytest.raises(LoginRequired, match=r"invalid_grant.*Run: demo login"):
+            await manager.get_token()
+    assert len(provider.posts) == 1
+    kept = stored(provider, tmp_path)
+    assert (kept.state, kept.refresh_token) == ("needs_login", old.refresh_token)
+    assert manager.status()["signed_in"] is False
+    new = sign_in(provider, tmp_path, left=3600)
+    assert await manager.get_token() == new.access_token
+
+
+async def test_invalid_grant_reads_the_store_again_first(provider: FakeProvider, tmp_path: Path) -> None:
+    sign_in(provider, tmp_path)
+    flow = flow_for(provider)
+    winner: list[TokenRecord] = []
+
+    def lose(refresh_token: str, token_url: str = "") -> Any:
+        body = provider.issue()
+        winner.append(TokenRecord(body["access_token"], body["refresh_token"], time.time() + 3600, time.time()))
+        store_at(tmp_path).save(key_of(flow), winner[0])
+        raise LoginRequired("refused", code="invalid_grant")
+
+    flow.refresh_blocking = lose  # type: ignore[method-assign]
+    assert await TokenManager(flow, store=store_at(tmp_path)).get_token() == winner[0].access_token
+    assert stored(provider, tmp_path) == winner[0]
+
+
+async def test_a_new_sign_in_replaces_a_token_that_is_still_good(provider: FakeProvider, tmp_path: Path) -> None:
+    sign_in(provider, tmp_path, left=3600)
+    now = [0.0]
+    manager = manager_for(provider, tmp_path, monotonic=lambda: now[0])
+    first = await manager.get_token()
+    second = sign_in(provider, tmp_path, left=3600).access_token
+    assert await manager.get_token() == first
+    now[0] += 6
+    assert await manager.get_token() == second
+
+
+async def test_invalid_client_is_a_setting_and_touches_nothing(provider: FakeProvider, tmp_path: Path) -> None:
+    old = sign_in(provider, tmp_path)
+    manager = manager_for(provider, tmp_path)
+    provider.client_secret = "another"
+    with pytest.raises(ConfigError):
+        await manager.get_token()
+    provider.client_secret = "s3cret"
+    assert stored(provider, tmp_path) == old
+
+
+async def test_unknown_expiry_lasts_until_401(provider: FakeProvider, tmp_path: Path) -> None:
+    old = sign_in(provider, tmp_path, expires_at=None)
+    manager = manager_for(provider, tmp_path)
+    assert await manager.get_token() == old.access_token
+    assert provider.refreshes == 0
+    assert await manager.renew(old.access_token) != old.access_token
+    assert provider.refreshes == 1
+
+
+async def test_a_kept_refresh_token_is_kept(provider: FakeProvider, tmp_path: Path) -> None:
+    provider.rotate = False
+    old = sign_in(provider, tmp_path)
+    await manager_for(provider, tmp_path).get_token()
+    assert stored(provider, tmp_path).refresh_token == old.refresh_token
+
+
+async def test_no_refresh_token_asks_for_sign_in_when_rejected(provider: FakeProvider, tmp_path: Path) -> None:
+    old = sign_in(provider, tmp_path, expires_at=None, refresh_token=None)
+    manager = manager_for(provider, tmp_path)
+    assert await manager.get_token() == old.access_token
+    with pytest.raises(LoginRequired, match="Invalid token"):
+        await manager.renew(old.access_token)
+    assert await manager.get_token() == old.access_token  # one odd 401 does not end the sign-in
+
+
+async def test_a_full_disk_does_not_lose_the_rotated_token(
+    provider: FakeProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_in(provider, tmp_path)
+    now = [0.0]
+    manager = manager_for(provider, tmp_path, monotonic=lambda: now[0])
+    real, calls = manager._store.save, []
+
+    def save(key: Any, record: TokenRecord) -> None:
+        calls.append(record)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        real(key, record)
+
+    monkeypatch.setattr(manager._store, "save", save)
+    token = await manager.get_token()
+    assert manager.status()["last_error"] == "store_write_failed"
+    now[0] += 6
+    assert await manager.get_token() == token
+    while manager._inflight:
+        await asyncio.sleep(0.02)
+    assert stored(provider, tmp_path).access_token == token
+    assert manager.status()["last_error"] == ""
+
+
+async def test_environment_tokens_and_the_guides_form(provider: FakeProvider, caplog: pytest.LogCaptureFixture) -> None:
+    refresh = provider.issue()["refresh_token"]
+    manager = TokenManager(flow_for(provider), refresh)
+    first = await manager.get_token()
+    assert first in provider.access
+    assert "REFRESH_TOKEN will not work again" in caplog.text
+    assert await manager.get_token() == first
+    assert provider.refreshes == 1
+
+
+async def test_a8_a_changed_token_endpoint_gets_nothing(provider: FakeProvider, tmp_path: Path) -> None:
+    sign_in(provider, tmp_path, token_url="https://elsewhere.example/token")
+    with pytest.raises(LoginRequired, match="changed since the sign-in"):
+        await manager_for(provider, tmp_path).get_token()
+    assert provider.posts == []
+
+
+async def test_nothing_stored_names_the_command(provider: FakeProvider, tmp_path: Path) -> None:
+    with pytest.raises(LoginRequired, match=r"Not signed in. Run: demo login"):
+        await manager_for(provider, tmp_path).get_token()
+
+
+async def test_a_garbled_answer_is_not_a_lost_sign_in(provider: FakeProvider, tmp_path: Path) -> None:
+    old = sign_in(provider, tmp_path)
+    provider.faults = [(200, {"Content-Type": "application/json"}, b"{}")]
+    with pytest.raises(ProtocolError):
+        await manager_for(provider, tmp_path).get_token()
+    assert stored(provider, tmp_path).refresh_token == old.refresh_token
