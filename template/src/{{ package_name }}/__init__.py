@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from .answers import COMMAND
 
 
+@cache
 def version() -> str:
     """This project's version, from `pyproject.toml`; "0.0.0" where it runs from a source tree that is not installed."""
     from importlib import metadata
