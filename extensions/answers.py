@@ -195,7 +195,9 @@ def api_base_url_error(url: Any) -> str:
     return ""
 
 
-def api_auth_error(scheme: Any, auth_keys: Any) -> str:
+def api_auth_error(scheme: Any, auth_keys: Any, provider: Any = "none") -> str:
+    if scheme == "oauth" and provider == "none":
+        return "api_auth=oauth needs an oauth_provider to sign in to, which is none: choose one, or another way here."
     count = len(auth_key_list(auth_keys))
     needed = {"header": 1, "bearer": 1, "query": 1, "basic": 2}.get(str(scheme), 0)
     if count >= needed:
@@ -225,6 +227,47 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+# ----------------------------------------------------------------- OAuth
+
+DEFAULT_SCOPES = {"github": "read:user", "google": "openid email profile", "azure": "User.Read"}
+
+
+def default_scopes(provider: Any) -> str:
+    """The least that tells who signed in."""
+    return DEFAULT_SCOPES.get(str(provider), "")
+
+
+def scope_list(scopes: Any) -> list[str]:
+    return str(scopes or "").split()
+
+
+def oauth_scopes_error(scopes: Any) -> str:
+    for scope in scope_list(scopes):
+        if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]+", scope) or scope.endswith(","):  # RFC 6749, section 3.3
+            return (
+                f"oauth_scopes: {_shown(scope)} is not a scope: separate scopes by blanks, without commas and quotes."
+            )
+    return ""
+
+
+def azure_tenant_id_error(tenant: Any) -> str:
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}", str(tenant)):
+        return ""
+    return (
+        f"azure_tenant_id={_shown(str(tenant))} is not a tenant: a GUID, a domain, common, organizations or consumers."
+    )
+
+
+def url_host(url: Any) -> str:
+    return urlsplit(str(url)).hostname or "the provider"
+
+
+def oauth_url_error(url: Any, question: str, empty: bool = False) -> str:
+    if not str(url) and empty:
+        return ""
+    return api_base_url_error(url).replace("api_base_url", question).replace("api.example.com/v1", "auth.example.com")
 
 
 # -------------------------------------------------------------- literals
@@ -261,6 +304,12 @@ FILTERS: dict[str, Callable[..., Any]] = {
         api_auth_error,
         header_name_error,
         parameter_name_error,
+        default_scopes,
+        scope_list,
+        oauth_scopes_error,
+        azure_tenant_id_error,
+        oauth_url_error,
+        url_host,
         literal,
         markdown,
     )

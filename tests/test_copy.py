@@ -46,6 +46,7 @@ def test_defaults_come_from_the_destination_folder(copie: Copie, template: Path,
         "COMMAND": "weather-api",
         "DESCRIPTION": "Tools of Weather Api for MCP clients",
         "AUTH_KEYS": ("WEATHER_API_KEY",),
+        "OTHER_KEYS": (),
         "API_BASE_URL": "https://api.example.com",
         "API_AUTH": "header",
         "API_AUTH_NAME": "X-API-Key",
@@ -125,8 +126,19 @@ REFUSED = [
     ({"api_key_header": "X: y"}, "api_key_header='X: y' is not a header name"),
     ({"api_key_header": "Host"}, "api_key_header=Host is a header that the HTTP client sets itself"),
     ({"api_auth": "query", "api_key_parameter": "a&b"}, "api_key_parameter='a&b' is not a parameter name"),
-    ({"api_auth": "oauth"}, "Invalid choice"),
+    ({"api_auth": "cookie"}, "Invalid choice"),
     ({"oauth_provider": "myspace"}, "Invalid choice"),
+    ({"api_auth": "oauth"}, "api_auth=oauth needs an oauth_provider to sign in to, which is none"),
+    ({"oauth_provider": "github", "oauth_scopes": "repo, gist"}, "oauth_scopes: 'repo,' is not a scope"),
+    ({"oauth_provider": "azure", "azure_tenant_id": "my tenant"}, "azure_tenant_id='my tenant' is not a tenant"),
+    (
+        {"oauth_provider": "custom", "oauth_issuer": "auth.example.com"},
+        "oauth_issuer='auth.example.com' is not an address",
+    ),
+    (
+        {"oauth_provider": "custom", "oauth_issuer": "", "oauth_token_url": "http://auth.example.com/token"},
+        "oauth_token_url='http://auth.example.com/token' would send credentials unencrypted",
+    ),
 ]
 
 
@@ -231,12 +243,12 @@ def test_the_prompts_in_a_terminal(template: Path, tmp_path: Path) -> None:
     answer("Python package", "")
     answer("Command that starts", "")
     answer("One sentence", "")
+    answer("OAuth provider", "")
     answer("Environment variables that hold", "weather_key", clear=True)
     child.expect("is not the name of an environment variable")
     child.send("\x01\x0bUSER_NAME_, PASS_WORD\r")
     answer("Address of the API", "https://weather.example.com/v2", clear=True)
     answer("How the credential travels", "\x1b[B\x1b[B")  # two down: HTTP Basic
-    answer("OAuth provider", "")
     answer("GitHub Actions workflow", "n")
     child.expect(pexpect.EOF)
     child.close()
@@ -249,7 +261,7 @@ def test_the_prompts_in_a_terminal(template: Path, tmp_path: Path) -> None:
 
 
 def test_the_version_pins_are_the_ones_that_are_tested(render: Callable[..., Path], template: Path) -> None:
-    rendered = tomllib.loads((render() / "pyproject.toml").read_text())
+    rendered = tomllib.loads((render(oauth_provider="github") / "pyproject.toml").read_text())
     needed = [*rendered["project"]["dependencies"], *rendered["dependency-groups"]["dev"]]
     groups = tomllib.loads((template / "pyproject.toml").read_text())["dependency-groups"]
     assert sorted(needed) == sorted(groups["rendered"])

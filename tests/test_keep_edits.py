@@ -14,8 +14,8 @@ from updates import Projects, append, clones_kept, release, tree, unmerged, upda
 
 LATER = "v9999.1.0"
 PACKAGE = "template/src/{{ package_name }}"
-OLD, NEW, GONE = (f"src/weather_api/{name}.py" for name in ("health", "vitals", "logs"))
-RENAME = "      - src/*/health.py=src/*/vitals.py\n"
+OLD, NEW, GONE = (f"src/weather_api/{name}.py" for name in ("inbound", "vitals", "logs"))
+RENAME = "      - src/*/inbound.py=src/*/vitals.py\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,7 +29,7 @@ def projects(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Projec
     """Projects of a template whose last version, LATER, renames one module and deletes another, and one rendered file."""
     folder = tmp_path_factory.mktemp("projects")
     repository = with_past(template, folder / "template")
-    module = repository / PACKAGE / "health.py"
+    module = repository / PACKAGE / "inbound.py"
     write(repository / PACKAGE / "vitals.py", b"# The new top\n" + module.read_bytes())
     for path in (module, repository / PACKAGE / "logs.py", repository / "template/.env.example.jinja"):
         path.unlink()
@@ -147,7 +147,7 @@ def test_a_new_package_name_takes_edits_along(project: Path) -> None:
     append(project / OLD, b"\nMINE = True\n")
     commit(project)
     update(project, copier.VcsRef.CURRENT, package_name="weather")
-    assert (project / "src/weather/health.py").read_text().endswith("\nMINE = True\n")
+    assert (project / "src/weather/inbound.py").read_text().endswith("\nMINE = True\n")
     assert not (project / OLD).exists()
     assert (project / "src/weather_api/tools/example.py").exists()
 

@@ -33,7 +33,7 @@ from updates import (
     write,
 )
 
-HEALTH = "src/weather_api/health.py"
+HEALTH = "src/weather_api/inbound.py"
 
 
 @pytest.fixture(scope="module", autouse=True)

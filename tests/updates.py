@@ -38,7 +38,7 @@ class Older:
 
 
 ALWAYS_NOTED = (
-    f"{PACKAGE}/health.py",
+    f"{PACKAGE}/inbound.py",
     f"{PACKAGE}/tools/example.py",
     "template/pyproject.toml.jinja",
     "template/.env.example.jinja",
@@ -56,7 +56,7 @@ OLDER = {
         unasked=("description",),
     ),
     "v0.2.0": Older(
-        noted=(*ALWAYS_NOTED, f"{PACKAGE}/cli.py"),
+        noted=(*ALWAYS_NOTED, f"{PACKAGE}/server.py"),
         missing=(f"{PACKAGE}/commands/config.py",),
         extra={f"{PACKAGE}/commands/legacy.py": "OLD = True\n"},
     ),
@@ -195,8 +195,8 @@ def add_tools(project: Path) -> Edits:
 
 def delete_managed_files(project: Path) -> Edits:
     (project / ".env.example").unlink()
-    (project / "src/weather_api/health.py").unlink()
-    return {".env.example": None, "src/weather_api/health.py": None}
+    (project / "src/weather_api/inbound.py").unlink()
+    return {".env.example": None, "src/weather_api/inbound.py": None}
 
 
 def edit_a_tool_and_delete_a_managed_file(project: Path) -> Edits:
@@ -224,7 +224,7 @@ def fill_in_secrets(project: Path) -> Edits:
 
 def edit_elsewhere(project: Path) -> Edits:
     edits: Edits = {
-        "src/weather_api/health.py": b"\n\nMINE = True\n",
+        "src/weather_api/inbound.py": b"\n\nMINE = True\n",
         "pyproject.toml": b"\n[tool.mine]\nkey = 1\n",
         "README.md": b"\n## Mine\n",
     }

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 from fake_api import FakeApi
-from pkg import answers
+from pkg import NEEDED, answers
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parent / "src"
 
 # A value for each credential, so that the server is ready and a leak is recognised.
-VALUES = {name: f"sentinel-{number}-{name.lower()}" for number, name in enumerate(answers.AUTH_KEYS, start=1)}
+VALUES = {name: f"sentinel-{number}-{name.lower()}" for number, name in enumerate(NEEDED, start=1)}
 TOKEN = "sentinel-bearer-token-of-a-caller"
 
 
@@ -33,13 +33,18 @@ def closed_env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Settings that keep the developer's own `.env`, secrets and keyring out of the tests."""
     folder = tmp_path_factory.mktemp("closed")
     (folder / "empty.env").touch()
-    return {"ENV_FILE": str(folder / "empty.env"), "MCP_SECRETS_DIR": str(folder), "MCP_KEYRING": "off"}
+    return {
+        "ENV_FILE": str(folder / "empty.env"),
+        "MCP_SECRETS_DIR": str(folder),
+        "MCP_DATA_DIR": str(folder),
+        "MCP_KEYRING": "off",
+    }
 
 
 @pytest.fixture(autouse=True)
 def _closed_environment(monkeypatch: pytest.MonkeyPatch, closed_env: dict[str, str]) -> None:
     for name in list(os.environ):
-        if name.startswith(("MCP_", "API_")) or name.removesuffix("_FILE") in answers.AUTH_KEYS:
+        if name.startswith(("MCP_", "API_")) or name.removesuffix("_FILE") in (*answers.AUTH_KEYS, *answers.OTHER_KEYS):
             monkeypatch.delenv(name)
     for name, value in closed_env.items():
         monkeypatch.setenv(name, value)

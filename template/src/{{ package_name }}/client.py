@@ -98,7 +98,7 @@ class ApiClient:
         settings = self._settings or Settings.load(SOURCES)
         return httpx.AsyncClient(
             base_url=settings.api_base_url,
-            auth=api_auth(),
+            auth=api_auth(settings.api_base_url),
             timeout=settings.api_timeout,
             headers={"User-Agent": f"{COMMAND}/{version()}", "Accept": "application/json"},
             transport=self._transport,

@@ -97,10 +97,13 @@ class Sources:
         return _read_secret_file(name, Path(folder, name.lower()), must_exist=False)
 
     def _from_keyring(self, name: str) -> Found | None:
-        if self._environ.get("MCP_KEYRING", "").lower() == "off":
-            return None
-        value = self._keychain.get(name)
+        value = self.keychain.get(name) if self.keychain else None
         return Found(value, "OS keyring") if value else None
+
+    @property
+    def keychain(self) -> Keychain | None:
+        """The OS keyring, unless it is switched off."""
+        return None if self._environ.get("MCP_KEYRING", "").lower() == "off" else self._keychain
 
     def _from_env_file(self, name: str) -> Found | None:
         path = self.env_file()

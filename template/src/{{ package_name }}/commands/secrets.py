@@ -11,12 +11,12 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from ..answers import AUTH_KEYS
+from ..answers import AUTH_KEYS, OTHER_KEYS
 from ..credentials import SOURCES, TOKENS_NAME, credential_status
 from ..errors import UsageError
 from ..keychain import Keychain, KeychainError
 
-NAMES = (*AUTH_KEYS, TOKENS_NAME)
+NAMES = (*AUTH_KEYS, *OTHER_KEYS, TOKENS_NAME)
 
 T = TypeVar("T")
 
@@ -25,10 +25,10 @@ def show() -> int:
     """Print each credential with where it comes from, or what is wrong; never its value."""
     width = max(map(len, NAMES))
     for name in NAMES:
-        status = credential_status(name, SOURCES, multiline=name == TOKENS_NAME)
+        status = credential_status(name, SOURCES, multiline=name not in AUTH_KEYS)
         text = status.source or status.problem
-        if name == TOKENS_NAME and status.problem == "missing":
-            text = "not set (needed for HTTP beyond this machine)"
+        if name not in AUTH_KEYS and status.problem == "missing":
+            text = "not set (needed for HTTP beyond this machine)" if name == TOKENS_NAME else "not set"
         print(f"{name:{width}}  {text}")
     return 0
 
