@@ -123,7 +123,8 @@ def test_missing_relative_and_directory_paths_say_what_to_do(tmp_path: Path) -> 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes to get wrong")
 def test_an_unreadable_file_says_uid_mode_and_the_mending_command() -> None:
-    with TemporaryDirectory() as folder:
+    # /tmp: to somebody else, the folder that TMPDIR names may be closed.
+    with TemporaryDirectory(dir="/tmp") as folder:
         os.chmod(folder, 0o755)
         path = Path(folder, "key")
         path.write_text("secret")
