@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 from collections.abc import Callable
@@ -123,6 +124,8 @@ def test_health_and_readiness_are_public_and_name_names_only(
         assert (unready.status_code, unready.json()["status"]) == (503, "not ready")
         reasons = unready.json()["reasons"]
         assert reasons[: len(answers.AUTH_KEYS)] == [f"{name}: missing" for name in answers.AUTH_KEYS]
+        # Whoever can reach the port may read this: names, and no sentence that could hold a path.
+        assert all(re.fullmatch(r"[\w-]+: (missing|unreadable)", reason) for reason in reasons)
     else:
         assert unready.status_code == 200
 

@@ -78,9 +78,9 @@ class CredentialStatus:
     problem: str | None
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> str | None:
         """The problem in a word, for those who may not see paths."""
-        return "configured" if not self.problem else self.problem if self.problem == "missing" else "unreadable"
+        return "unreadable" if self.problem and self.problem != "missing" else self.problem
 
 
 def credential_status(name: str, sources: Sources, *, multiline: bool = False) -> CredentialStatus:
