@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from fake_api import FakeApi
-from pkg import NEEDED, answers
+from pkg import BEYOND, NEEDED, answers
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parent / "src"
@@ -79,7 +79,7 @@ KEPT = ("HOME", "PATH", "SYSTEMROOT", "TEMP", "TMP", "USERPROFILE")
 def process_env(closed_env: dict[str, str]) -> dict[str, str]:
     """The environment of a server process without credentials."""
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-    return {**kept, **closed_env, "PYTHONPATH": str(SOURCE)}
+    return {**kept, **closed_env, **BEYOND, "PYTHONPATH": str(SOURCE)}
 
 
 @pytest.fixture(scope="session")

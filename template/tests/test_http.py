@@ -13,7 +13,7 @@ from conftest import TOKEN, VALUES, ServerProcess
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
-from pkg import NEEDED, answers, cli
+from pkg import BEYOND, NEEDED, answers, cli
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Serve = Callable[..., ServerProcess]
@@ -169,7 +169,8 @@ def test_a_refusal_at_start_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("MCP_BEARER_TOKENS", tokens)
+    for name, value in {**BEYOND, "MCP_BEARER_TOKENS": tokens}.items():
+        monkeypatch.setenv(name, value)
     port = open_server.url.rpartition(":")[2]
     returned = cli.main(["serve", "--http", *(port if it == "TAKEN" else it for it in arguments)])
     printed = capsys.readouterr()

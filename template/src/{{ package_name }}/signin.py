@@ -1,60 +1,111 @@
-"""Where `auth/` meets the rest of this server: the sign-in to the provider that was answered.
+"""Where `auth/` meets the rest of this server: whose sign-in it is, where its secrets are looked up, where tokens are kept.
 
-`auth/` itself knows nothing of this project, so that updates can replace it.
+`auth/` itself knows nothing of this project, so that updates can replace it. It is imported when a sign-in is first
+needed, not at start-up.
 """
 
 from __future__ import annotations
 
+import base64
+import secrets
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import auth
 from .answers import COMMAND, OAUTH_OPTIONS, OAUTH_PROVIDER
 from .credentials import SOURCES
-from .errors import ServerError
+from .errors import ServerError, UsageError
+from .settings import Settings, is_loopback
 
 if TYPE_CHECKING:
     import httpx
 
-    from .auth import AuthSettings, TokenManager
+    from .auth.keys import Cipher
+    from .auth.oauth2 import OAuth2Flow
+    from .auth.storage import FileStore
+    from .auth.token_manager import TokenManager
 
 
-def settings() -> AuthSettings:
-    """What `auth/` has to know: the provider, where its credentials are looked up, and where tokens are kept.
+def flow() -> OAuth2Flow:
+    """The exchanges with the provider that was answered.
 
     Raises:
-        CredentialError: a setting is set twice or cannot be read.
+        ServerError: the client id is missing, or a setting is set twice, unreadable or unusable.
     """
+    from .auth.providers import PROVIDERS
+
     options = dict(OAUTH_OPTIONS)
     if OAUTH_PROVIDER != "custom" and (base := SOURCES.setting("OAUTH_BASE_URL")):
         options["base_url"] = base.value
-    folder = SOURCES.setting("MCP_DATA_DIR")
-    return auth.AuthSettings(
-        app_name=COMMAND,
-        command=COMMAND,
-        provider=OAUTH_PROVIDER,
-        lookup=_look_up,
-        options=options,
-        data_dir=Path(folder.value) if folder else None,
-        keychain=SOURCES.keychain,
-    )
+    client_id, secret = _look_up("OAUTH_CLIENT_ID") or "", _look_up("OAUTH_CLIENT_SECRET")
+    return PROVIDERS[OAUTH_PROVIDER](client_id=client_id, client_secret=secret, **options)
+
+
+def store(*, plaintext: bool = False) -> FileStore:
+    """Where tokens are kept. `plaintext` is the person's explicit wish not to encrypt.
+
+    Raises:
+        UsageError: `MCP_DATA_DIR` is not a whole path.
+    """
+    from .auth.storage import FileStore
+
+    if found := SOURCES.setting("MCP_DATA_DIR"):
+        folder = Path(found.value)
+        if not folder.is_absolute():
+            raise UsageError(f"MCP_DATA_DIR={folder} ({found.source}) is not a whole path. Write it from / on.")
+    else:
+        import platformdirs
+
+        folder = platformdirs.user_data_path(COMMAND, appauthor=False)
+    return FileStore(folder / "sign-in", cipher, plaintext=plaintext)
+
+
+def cipher(*, create: bool = False) -> Cipher | None:
+    """The store's key: `TOKEN_KEY`, looked up like every credential. None where there is none.
+
+    With `create`, a new one is put into the OS keyring. Only this key goes there, once: tokens would hit Windows' size
+    limit and, on macOS, ask the person again at every renewal.
+
+    Raises:
+        ServerError: it is set twice, unreadable or not a key.
+    """
+    from .auth.keys import Cipher
+
+    if found := SOURCES.credential("TOKEN_KEY", multiline=True):
+        return Cipher(found.value, f"TOKEN_KEY from {found.source}")
+    keychain = SOURCES.keychain
+    # A keyring that does not answer may still hold the key: it must not be written over.
+    if not create or keychain is None or keychain.problem():
+        return None
+    fresh = base64.b64encode(secrets.token_bytes(32)).decode()
+    try:
+        keychain.set("TOKEN_KEY", fresh)
+    except ServerError:
+        return None
+    return Cipher(fresh, "TOKEN_KEY from OS keyring")
+
+
+def given() -> tuple[str | None, str | None]:
+    """Refresh and access token in the environment. They are the sign-in then; nothing is stored."""
+    return _look_up("REFRESH_TOKEN"), _look_up("ACCESS_TOKEN")
 
 
 @cache
 def manager() -> TokenManager:
     """The one token manager of this process. It reads nothing before its first use."""
-    return settings().manager()
+    from .auth.token_manager import TokenManager
+
+    refresh_token, access_token = given()
+    if refresh_token or access_token:
+        return TokenManager(flow(), refresh_token, access_token=access_token, command=COMMAND)
+    return TokenManager(flow(), store=store(), command=COMMAND)
 
 
 def api_sign_in(base_url: str) -> httpx.Auth:
     """The signed-in person's token on requests below `base_url`, renewed as needed."""
-    return auth.BearerAuth(manager(), base_url)
+    from .auth.bearer import BearerAuth
 
-
-def add_commands(commands: Any) -> None:
-    """Add login, status and logout to the command line."""
-    auth.add_commands(commands, settings)
+    return BearerAuth(manager(), base_url)
 
 
 def sign_in_status() -> dict[str, Any]:
@@ -64,6 +115,20 @@ def sign_in_status() -> dict[str, Any]:
     except ServerError as error:
         return {"configured": False, "signed_in": False, "problems": [str(error)]}
     return {**status, "problems": [] if status["signed_in"] else [f"Not signed in. Run: {COMMAND} login"]}
+
+
+def check_shared(settings: Settings) -> None:
+    """Refuse to serve other machines with one person's sign-in unless that is said to be meant.
+
+    Raises:
+        UsageError: says which setting says so.
+    """
+    meant = SOURCES.setting("MCP_SHARED_SIGN_IN")
+    if not is_loopback(settings.host) and not (meant and meant.value.lower() == "on"):
+        raise UsageError(
+            f"Binding {settings.host} lets every caller with a bearer token act as the one person who signed in. "
+            "If that is meant, set MCP_SHARED_SIGN_IN=on; otherwise bind 127.0.0.1."
+        )
 
 
 def _look_up(name: str) -> str | None:

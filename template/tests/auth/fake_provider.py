@@ -74,9 +74,6 @@ class FakeProvider:
             body["scope"] = scope.replace(" ", ",")
             if self.expires_in is None:
                 del body["refresh_token"]
-        if self.style == "google":
-            claims = base64.urlsafe_b64encode(b'{"email":"ada@example.org"}').decode().rstrip("=")
-            body["id_token"] = f"e30.{claims}.sig"
         return body
 
     def document(self) -> dict[str, Any]:
@@ -196,7 +193,7 @@ class Handler(BaseHTTPRequestHandler):
         elif url.path.endswith("/authorize") or url.path.endswith("/auth"):
             status, headers = p.authorize(url.query)
             self.answer(status, headers)
-        elif url.path.endswith("/user"):
+        elif url.path.endswith(("/user", "/userinfo")):
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
             known = token in self.provider.access
             self.answer(200 if known else 401, {}, {"login": "ada"} if known else {"message": "Bad credentials"})

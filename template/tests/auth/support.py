@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .fake_provider import FakeProvider
-from .package import FileStore, OAuth2Config, OAuth2Flow, cipher_from_text
+from .package import Cipher, FileStore, OAuth2Config, OAuth2Flow
 
 TOKEN_KEY = base64.b64encode(bytes(range(32))).decode()
 
@@ -30,4 +30,4 @@ def flow_for(p: FakeProvider, **more: Any) -> OAuth2Flow:
 
 
 def store_at(path: Path) -> FileStore:
-    return FileStore(path / "sign-in", lambda: cipher_from_text(TOKEN_KEY))
+    return FileStore(path / "sign-in", lambda: Cipher(TOKEN_KEY))

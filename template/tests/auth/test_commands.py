@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 from .fake_provider import FakeProvider, running
-from .package import AuthSettings
+from .package import OAuth2Config
 from .support import TOKEN_KEY
 
 TESTS = Path(__file__).parent.parent
-PACKAGE = AuthSettings.__module__.rpartition(".")[0]
+PACKAGE = OAuth2Config.__module__.split(".")[0]
 PATHS = os.pathsep.join([str(TESTS.parent / "src"), str(TESTS)])
 STYLES = ["rfc", "github", "google", "azure"]
 
@@ -42,11 +42,11 @@ class Cli:
             "PYTHONPATH": PATHS,
             "SIGN_IN_PROVIDER": "custom" if p.style == "rfc" else p.style,
             "SIGN_IN_OPTIONS": json.dumps(options),
-            "SIGN_IN_DATA": str(self.data),
+            "MCP_DATA_DIR": str(self.data),
             "OAUTH_CLIENT_ID": p.client_id,
             "OAUTH_CLIENT_SECRET": p.client_secret or "",
             "TOKEN_KEY": TOKEN_KEY,
-            "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
+            "MCP_KEYRING": "off",
         } | env
 
     def start(self, *args: str, stdin: Any = subprocess.DEVNULL) -> subprocess.Popen[str]:
@@ -187,7 +187,7 @@ def test_ctrl_c_leaves_nothing_behind(provider: FakeProvider, tmp_path: Path) ->
 def test_missing_settings_exit_with_2(provider: FakeProvider, tmp_path: Path) -> None:
     code, out, err = Cli(provider, tmp_path, OAUTH_CLIENT_ID="").run("login")
     assert (code, out) == (2, "")
-    assert err == "Missing required auth: OAUTH_CLIENT_ID. Set OAUTH_CLIENT_ID environment variable.\n"
+    assert err == "demo: Missing required auth: OAUTH_CLIENT_ID. Set OAUTH_CLIENT_ID environment variable.\n"
     provider.style = "github"
     code, _, err = Cli(provider, tmp_path, OAUTH_CLIENT_SECRET="").run("login")
     assert (code, "OAUTH_CLIENT_SECRET" in err, "--device" in err) == (2, True, True)
@@ -244,14 +244,24 @@ def test_a14_a15_nothing_secret_in_any_output(provider: FakeProvider, tmp_path: 
         assert secret not in everything
 
 
-def test_a15_importing_the_package_loads_nothing_heavy() -> None:
+def test_other_machines_are_not_served_with_one_sign_in_by_accident(provider: FakeProvider, tmp_path: Path) -> None:
+    cli = Cli(provider, tmp_path, MCP_BEARER_TOKENS="a-token-of-some-length")
+    code, _, err = cli.run("serve", "--http", "--port", "0", "--host", "0.0.0.0")
+    assert (code, "set MCP_SHARED_SIGN_IN=on" in err, len(err.splitlines())) == (2, True, 1)
+
+
+def test_a_relative_data_directory_is_refused(provider: FakeProvider, tmp_path: Path) -> None:
+    code, _, err = Cli(provider, tmp_path, MCP_DATA_DIR="data").run("login")
+    assert (code, "MCP_DATA_DIR=data (environment) is not a whole path" in err) == (2, True)
+
+
+def test_a15_starting_loads_nothing_heavy() -> None:
     code = (
-        f"import sys; from {PACKAGE} import AuthSettings, add_commands; import argparse;"
-        "add_commands(argparse.ArgumentParser().add_subparsers(), None);"
-        "s = AuthSettings('a', 'a', 'google', lambda n: 'x' if 'CLIENT' in n else None); s.manager();"
-        "print([m for m in ('httpx', 'httpcore', 'keyring', 'cryptography', 'filelock') if m in sys.modules])"
+        f"import sys; from {PACKAGE} import cli; cli._parser();"
+        f"from {PACKAGE}.signin import manager; manager();"
+        "print([m for m in ('httpx', 'httpcore', 'keyring', 'cryptography', 'filelock', 'mcp') if m in sys.modules])"
     )
-    env = {**os.environ, "PYTHONPATH": PATHS}
+    env = {**os.environ, "PYTHONPATH": PATHS, "MCP_KEYRING": "off", "OAUTH_CLIENT_ID": "client-1"}
     out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
 

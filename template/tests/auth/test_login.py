@@ -30,7 +30,7 @@ async def test_a2_a3_a9_a19_the_listener_under_attack(provider: FakeProvider) ->
     flow = flow_for(provider)
     requests: list[Any] = []
     async with CallbackServer(lambda q: flow.read_redirect(requests[0], q), host="127.0.0.1") as server:
-        request = flow.begin(server.redirect_uri)
+        request = await flow.begin(server.redirect_uri)
         requests.append(request)
         good = urlencode({"code": "CODE", "state": request.state, "iss": provider.base})
         xss = urlencode({"error": "<script>", "error_description": '"><img onerror=x>', "state": "<b>", "code": "<i>"})
@@ -105,7 +105,7 @@ class Clock:
         self.now = 0.0
         self.polls: list[float] = []
 
-    def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float) -> None:
         self.now += seconds
         self.polls.append(self.now)
 

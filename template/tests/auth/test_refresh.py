@@ -16,7 +16,16 @@ from typing import Any
 import pytest
 
 from .fake_provider import FakeProvider
-from .package import ConfigError, LoginRequired, ProtocolError, TokenManager, TokenRecord, TransientAuthError, key_of
+from .package import (
+    ConfigError,
+    CustomOAuth,
+    LoginRequired,
+    ProtocolError,
+    TokenManager,
+    TokenRecord,
+    TransientAuthError,
+    key_of,
+)
 from .support import flow_for, store_at
 
 ROUNDS = int(os.environ.get("AUTH_ROUNDS", "3"))
@@ -155,7 +164,7 @@ def test_a18_sigkill_at_any_instant(provider: FakeProvider, tmp_path: Path) -> N
             assert after.refresh_token in provider.live
         reuses = provider.reuses
         try:
-            manager_for(provider, tmp_path).get_token_blocking()
+            asyncio.run(manager_for(provider, tmp_path).get_token())
             worked, reason = worked + 1, None
         except LoginRequired as error:
             asked, reason = asked + 1, error
@@ -233,13 +242,13 @@ async def test_invalid_grant_reads_the_store_again_first(provider: FakeProvider,
     flow = flow_for(provider)
     winner: list[TokenRecord] = []
 
-    def lose(refresh_token: str, token_url: str = "") -> Any:
+    async def lose(refresh_token: str | None, token_url: str = "") -> Any:
         body = provider.issue()
         winner.append(TokenRecord(body["access_token"], body["refresh_token"], time.time() + 3600, time.time()))
         store_at(tmp_path).save(key_of(flow), winner[0])
         raise LoginRequired("refused", code="invalid_grant")
 
-    flow.refresh_blocking = lose  # type: ignore[method-assign]
+    flow.refresh_token = lose  # type: ignore[method-assign]
     assert await TokenManager(flow, store=store_at(tmp_path)).get_token() == winner[0].access_token
     assert stored(provider, tmp_path) == winner[0]
 
@@ -288,6 +297,12 @@ async def test_no_refresh_token_asks_for_sign_in_when_rejected(provider: FakePro
     with pytest.raises(LoginRequired, match="Invalid token"):
         await manager.renew(old.access_token)
     assert await manager.get_token() == old.access_token  # one odd 401 does not end the sign-in
+    assert manager.status()["signed_in"]
+    with pytest.raises(LoginRequired, match=r"Invalid token.*Run: demo login"):
+        await manager.renew(old.access_token)  # a second does, and `status` says so
+    assert (manager.status()["signed_in"], manager.status()["last_error"]) == (False, "token_rejected")
+    with pytest.raises(LoginRequired, match="no longer accepts"):
+        await manager.get_token()
 
 
 async def test_a_full_disk_does_not_lose_the_rotated_token(
@@ -330,6 +345,15 @@ async def test_a8_a_changed_token_endpoint_gets_nothing(provider: FakeProvider, 
     with pytest.raises(LoginRequired, match="changed since the sign-in"):
         await manager_for(provider, tmp_path).get_token()
     assert provider.posts == []
+
+
+async def test_a_renewal_after_a_restart_needs_no_discovery(provider: FakeProvider, tmp_path: Path) -> None:
+    """A rotated token must not depend on another answer of the provider before it is on disk."""
+    flow = CustomOAuth(provider.client_id, provider.client_secret, name="Fake", issuer=provider.base)
+    sign_in(provider, tmp_path)
+    provider.metadata = {"issuer": "https://evil.example"}
+    assert await TokenManager(flow, store=store_at(tmp_path)).get_token() == stored(provider, tmp_path).access_token
+    assert provider.requests == ["/token"]
 
 
 async def test_nothing_stored_names_the_command(provider: FakeProvider, tmp_path: Path) -> None:

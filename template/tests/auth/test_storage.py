@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 
 from .package import (
+    Cipher,
     ConfigError,
     FileStore,
     LoginRequired,
     RecordKey,
     ServerError,
+    Sources,
     TokenRecord,
-    cipher_from_keychain,
-    cipher_from_text,
+    signin,
 )
 from .support import TOKEN_KEY, store_at
 
@@ -98,7 +99,7 @@ def test_a16_a_linked_directory_is_refused(store: FileStore, tmp_path: Path) -> 
     link = tmp_path / "link"
     link.symlink_to(store.directory)
     with pytest.raises(ConfigError):
-        FileStore(link, lambda: cipher_from_text(TOKEN_KEY)).load(KEY)
+        FileStore(link, lambda: Cipher(TOKEN_KEY)).load(KEY)
 
 
 def test_a16_a_full_disk_keeps_the_old_record(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +111,7 @@ def test_a16_a_full_disk_keeps_the_old_record(store: FileStore, monkeypatch: pyt
         store.save(KEY, TokenRecord("new"))
     monkeypatch.undo()
     assert store.load(KEY) == RECORD
-    assert not list(store.directory.glob(".new-*"))
+    assert not list(store.directory.glob("*.new"))
 
 
 @pytest.mark.parametrize("damage", ["swap", "bit", "other key", "half", "empty", "list", "no ciphertext"])
@@ -126,7 +127,7 @@ def test_a16_damaged_or_swapped_records_ask_for_sign_in(store: FileStore, damage
         path.write_text(json.dumps(envelope | {"ct": base64.b64encode(raw).decode()}))
     elif damage == "other key":
         other = base64.b64encode(b"x" * 32).decode()
-        store = FileStore(store.directory, lambda: cipher_from_text(other))
+        store = FileStore(store.directory, lambda: Cipher(other))
     else:
         content = {"half": path.read_text()[:50], "empty": "", "list": "[1]", "no ciphertext": '{"kid":"x"}'}[damage]
         path.write_text(content)
@@ -138,16 +139,16 @@ def test_a16_damaged_or_swapped_records_ask_for_sign_in(store: FileStore, damage
 
 def test_key_ring_first_encrypts_all_decrypt(store: FileStore) -> None:
     new = base64.urlsafe_b64encode(b"n" * 32).decode().rstrip("=")
-    both = FileStore(store.directory, lambda: cipher_from_text(f"{new}, {TOKEN_KEY}"))
+    both = FileStore(store.directory, lambda: Cipher(f"{new}, {TOKEN_KEY}"))
     assert both.load(KEY) == RECORD
     both.save(KEY, RECORD)
-    assert FileStore(store.directory, lambda: cipher_from_text(("n" * 32).encode().hex())).load(KEY) == RECORD
+    assert FileStore(store.directory, lambda: Cipher(("n" * 32).encode().hex())).load(KEY) == RECORD
 
 
 @pytest.mark.parametrize("text", ["short", "é" * 40, base64.b64encode(b"x" * 31).decode(), "not base64 at all!"])
 def test_bad_token_keys_are_named_not_shown(text: str) -> None:
     with pytest.raises(ConfigError, match="openssl rand") as caught:
-        cipher_from_text(text)
+        Cipher(text)
     assert text not in str(caught.value)
 
 
@@ -173,23 +174,31 @@ class MemoryKeychain:
         return "No OS keyring on this machine." if self.how in {"absent", "locked"} else None
 
 
-def test_keyring_makes_one_key_and_keeps_it() -> None:
+@pytest.fixture
+def keychain(monkeypatch: pytest.MonkeyPatch) -> MemoryKeychain:
+    """The only place where a key may be."""
     keychain = MemoryKeychain()
-    assert cipher_from_keychain(keychain, create=False) is None
-    first, second = (cipher_from_keychain(keychain, create=True) for _ in range(2))
+    monkeypatch.setattr(signin, "SOURCES", Sources({}, keychain=keychain))  # type: ignore[arg-type]
+    return keychain
+
+
+def test_keyring_makes_one_key_and_keeps_it(keychain: MemoryKeychain) -> None:
+    assert signin.cipher() is None
+    first, second = (signin.cipher(create=True) for _ in range(2))
     assert first
     assert second
     assert second.open(first.seal(b"x", b"y"), b"y") == b"x"
-    assert list(keychain.kept) == ["token-key"]
+    assert (list(keychain.kept), second.source) == (["TOKEN_KEY"], "TOKEN_KEY from OS keyring")
 
 
 @pytest.mark.parametrize("how", ["absent", "forgets"])
-def test_a_keyring_that_cannot_be_used_gives_no_cipher(how: str) -> None:
-    assert cipher_from_keychain(MemoryKeychain(how), create=True) is None
+def test_a_keyring_that_cannot_be_used_gives_no_cipher(keychain: MemoryKeychain, how: str) -> None:
+    keychain.how = how
+    assert signin.cipher(create=True) is None
 
 
-def test_the_key_in_a_locked_keyring_is_not_written_over() -> None:
-    keychain = MemoryKeychain("locked")
-    keychain.kept["token-key"] = TOKEN_KEY
-    assert cipher_from_keychain(keychain, create=True) is None
-    assert keychain.kept == {"token-key": TOKEN_KEY}
+def test_the_key_in_a_locked_keyring_is_not_written_over(keychain: MemoryKeychain) -> None:
+    keychain.how = "locked"
+    keychain.kept["TOKEN_KEY"] = TOKEN_KEY
+    assert signin.cipher(create=True) is None
+    assert keychain.kept == {"TOKEN_KEY": TOKEN_KEY}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Generator
 
 import httpx
@@ -12,9 +13,9 @@ from .token_manager import TokenManager
 class BearerAuth(httpx.Auth):
     """Adds the token; on a 401 renews it once and repeats the request once (RFC 6750 section 3).
 
-    The token goes only to the origin of `base_url`: a client that is handed an absolute URL of another host
-    would otherwise send it there. A 401 means not executed, so repeating is safe; a second 401 is returned
-    as it is, and so is the first when the request body was a stream that cannot be sent again.
+    The token goes only to the origin of `base_url`: a client that is handed an absolute URL of another host would
+    otherwise send it there. A 401 means not executed, so repeating is safe; a second 401 is returned as it is, and so
+    is the first when the request body was a stream that cannot be sent again.
     """
 
     def __init__(self, manager: TokenManager, base_url: str) -> None:
@@ -32,14 +33,14 @@ class BearerAuth(httpx.Auth):
             yield _signed(request, await self._manager.renew(token))
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Authenticate one request of an `httpx.Client`."""
+        """The same for an `httpx.Client`, in a thread without an event loop (tools that are plain functions)."""
         if _origin(request.url) != self._origin:
             yield request
             return
-        token = self._manager.get_token_blocking()
+        token = asyncio.run(self._manager.get_token())
         response = yield _signed(request, token)
         if self._may_repeat(request, response):
-            yield _signed(request, self._manager.get_token_blocking(rejected=token))
+            yield _signed(request, asyncio.run(self._manager.renew(token)))
 
     def _may_repeat(self, request: httpx.Request, response: httpx.Response) -> bool:
         same = _origin(response.url) == self._origin  # a 401 of a host redirected to says nothing of this token

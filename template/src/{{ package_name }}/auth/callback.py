@@ -16,24 +16,30 @@ PATH = "/callback"
 _HEAD_LIMIT = 16 * 1024  # bytes
 _HEAD_SECONDS = 5.0
 
-_STYLE = (
-    "body{font:17px/1.5 system-ui,sans-serif;margin:14vh auto;max-width:32rem;padding:0 1.5rem;"
-    "color:#1c2128;background:#fff}h1{font-size:1.5rem}"
-    "@media(prefers-color-scheme:dark){body{color:#e6edf3;background:#14181d}}"
-)
-_RECEIVED = (
-    "Sign-in received",
-    "Go back to the terminal: it says whether the sign-in is complete. You can close this window.",
-)
-_STOPPED = (
-    "Sign-in not completed",
-    "Go back to the terminal: it says why, and what to do. You can close this window.",
-)
+_STYLE = """
+body { font: 17px/1.5 system-ui, sans-serif; margin: 14vh auto; max-width: 32rem; padding: 0 1.5rem; color: #1c2128;
+  background: #fff }
+h1 { font-size: 1.5rem }
+@media (prefers-color-scheme: dark) { body { color: #e6edf3; background: #14181d } }
+"""
+_RECEIVED = "Sign-in received", "Go back to the terminal: it says whether the sign-in is complete."
+_STOPPED = "Sign-in not completed", "Go back to the terminal: it says why, and what to do."
 _REFUSED = (
     "Not a valid sign-in answer",
     "This address only takes the answer to a sign-in that is under way. "
     "If you are signing in, go back to the terminal and open the address it shows.",
 )
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_HEADERS = f"""\
+Content-Type: text/html; charset=utf-8
+Content-Security-Policy: default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; \
+frame-ancestors 'none'
+X-Content-Type-Options: nosniff
+X-Frame-Options: DENY
+Referrer-Policy: no-referrer
+Cache-Control: no-store
+Connection: close
+"""
 
 
 class CallbackServer:
@@ -63,11 +69,11 @@ class CallbackServer:
         for index, address in enumerate(self._listen):
             try:
                 sock = _bind(address, self.port)
-            except OSError:
+            except OSError as error:
                 if index and self._ipv6_missing(address):  # then no browser can try it either
                     continue
                 await self.__aexit__()
-                message = f"Port {self.port} on {address} is in use. Free it or choose another --port."
+                message = f"Cannot listen on {address} port {self.port} ({error.strerror}). Choose another --port."
                 raise ConfigError(message, code="port_busy") from None
             self.port = sock.getsockname()[1]
             self._servers.append(await asyncio.start_server(self._serve, sock=sock, limit=_HEAD_LIMIT))
@@ -94,18 +100,17 @@ class CallbackServer:
         try:
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _HEAD_SECONDS)
             outcome = self._judge(head.decode("latin-1"))
-            page = (400, _REFUSED) if outcome is None else (200, _RECEIVED if outcome[1] is None else _STOPPED)
-            writer.write(_response(*page))
+            status = "400 Bad Request" if outcome is None else "200 OK"
+            page = _REFUSED if outcome is None else _STOPPED if outcome[1] else _RECEIVED
+            writer.write(_response(status, *page))
             await writer.drain()
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
             pass  # whoever it was did not speak HTTP, or hung up
         finally:
             writer.close()
             if outcome is not None and not self._code.done():
-                if outcome[1] is None:
-                    self._code.set_result(outcome[0])
-                else:
-                    self._code.set_exception(outcome[1])
+                code, error = outcome
+                self._code.set_exception(error) if error else self._code.set_result(code)
 
     def _judge(self, head: str) -> tuple[str, AuthError | None] | None:
         """Return a code or a final error; None for anything that is not the answer waited for."""
@@ -140,21 +145,11 @@ def _bind(address: str, port: int) -> socket.socket:
     return sock
 
 
-def _response(status: int, text: tuple[str, str]) -> bytes:
-    title, advice = text
-    body = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
-        f"<h1>{title}</h1><p>{advice}</p></html>"
-    ).encode()
-    style = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-    head = (
-        f"HTTP/1.1 {status} {'OK' if status == 200 else 'Bad Request'}\r\n"
-        "Content-Type: text/html; charset=utf-8\r\n"
-        f"Content-Length: {len(body)}\r\n"
-        f"Content-Security-Policy: default-src 'none'; style-src 'sha256-{style}'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n"
-        "X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n"
-        "Cache-Control: no-store\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode("ascii") + body
+def _response(status: str, title: str, advice: str) -> bytes:
+    page = f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title><meta name="viewport" content="width=device-width">
+<style>{_STYLE}</style>
+<h1>{title}</h1><p>{advice} You can close this window.</p></html>
+"""
+    head = f"HTTP/1.1 {status}\n{_HEADERS}Content-Length: {len(page)}\n\n"
+    return (head.replace("\n", "\r\n") + page).encode("ascii")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .errors import ConfigError
@@ -20,7 +20,7 @@ class OAuth2Config:
     client_id: str
     authorization_url: str = ""
     token_url: str = ""
-    scopes: tuple[str, ...] | list[str] = ()
+    scopes: Sequence[str] = ()
     redirect_uri: str | None = None
     client_secret: str | None = field(default=None, repr=False)
     name: str = "the provider"

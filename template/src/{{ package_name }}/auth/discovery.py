@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
+from .config import OAuth2Config
 from .errors import ConfigError
 from .responses import parse_object
 from .transport import Send
 from .urls import check_url, is_loopback
 
-if TYPE_CHECKING:
-    from .config import OAuth2Config
 
-
-def discover(config: OAuth2Config, send: Send) -> OAuth2Config:
+async def discover(config: OAuth2Config, send: Send) -> OAuth2Config:
     """Return `config` with the endpoints its issuer publishes.
 
-    Raises ConfigError if no document is found, it names another issuer (string equality, RFC 8414 section
-    3.3), it lacks PKCE with S256, or an endpoint is not https. Network failures are TransientAuthError.
+    Raises ConfigError if no document is found, it names another issuer (string equality, RFC 8414 section 3.3), it
+    lacks PKCE with S256, or an endpoint is not https. Network failures are TransientAuthError.
     """
-    data = _fetch(config, send)
+    data = await _fetch(config, send)
     if data.get("issuer") != config.issuer:  # stops one issuer speaking for another
         raise ConfigError("The metadata names another issuer than the configured one.", code="issuer_mismatch")
     methods = data.get("code_challenge_methods_supported")
@@ -48,7 +46,7 @@ def discover(config: OAuth2Config, send: Send) -> OAuth2Config:
     )
 
 
-def _fetch(config: OAuth2Config, send: Send) -> dict[str, Any]:
+async def _fetch(config: OAuth2Config, send: Send) -> dict[str, Any]:
     parts = urlsplit(config.issuer)
     origin, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
     places = (
@@ -57,7 +55,7 @@ def _fetch(config: OAuth2Config, send: Send) -> dict[str, Any]:
         f"{origin}{path}/.well-known/openid-configuration",
     )
     for url in dict.fromkeys(places):
-        reply = send("GET", url, {"Accept": "application/json"})
+        reply = await send("GET", url, {"Accept": "application/json"})
         if reply.status < 400 or reply.status >= 500 or reply.status == 429:  # redirects are errors, not followed
             return parse_object(reply, config.name)
     raise ConfigError("The issuer publishes no metadata. Check its URL.", code="no_metadata")

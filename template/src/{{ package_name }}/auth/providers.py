@@ -3,41 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .config import OAuth2Config
 from .errors import ConfigError
 from .oauth2 import OAuth2Flow
 
+_GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_GITHUB = "https://github.com"
+_OPENID = ("openid", "email", "profile")
+_ENTRA = "https://login.microsoftonline.com"
+_CONSUMERS = "9188040d-6c67-4c5b-b112-36a304b66dad"  # Entra's tenant of all personal accounts
+
 
 class GitHubOAuth(OAuth2Flow):
     """GitHub OAuth Apps and GitHub Apps, on github.com or, with `base_url`, on your own GitHub.
 
-    Answers come as a form unless JSON is asked for; errors come with HTTP 200; granted scopes are
-    comma-separated; the web flow needs the secret even with PKCE, the device flow does not. OAuth App tokens
-    neither expire nor refresh; GitHub App tokens last 8 hours. `iss` is sent since April 2026.
+    Answers come as a form unless JSON is asked for; errors come with HTTP 200; granted scopes are comma-separated; the
+    web flow needs the secret even with PKCE, the device flow does not. OAuth App tokens neither expire nor refresh;
+    GitHub App tokens last 8 hours. `iss` is sent since April 2026.
     https://docs.github.com/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps
     """
 
     def __init__(
-        self,
-        client_id: str,
-        client_secret: str | None = None,
-        scopes: Sequence[str] = (),
-        *,
-        redirect_uri: str | None = None,
-        base_url: str = "https://github.com",
-        **flow_options: Any,
+        self, client_id: str, client_secret: str | None = None, scopes: Sequence[str] = (), *, base_url: str = _GITHUB
     ) -> None:
         base = base_url.rstrip("/")
-        public = base == "https://github.com"
+        public = base == _GITHUB
         api = "https://api.github.com" if public else f"{base}/api/v3"
         config = OAuth2Config(
             client_id=client_id,
             client_secret=client_secret,
-            scopes=tuple(scopes),
-            redirect_uri=redirect_uri,
+            scopes=scopes,
             name="GitHub",
             issuer=f"{base}/login/oauth",
             authorization_url=f"{base}/login/oauth/authorize",
@@ -49,56 +47,49 @@ class GitHubOAuth(OAuth2Flow):
             secret_required=True,
             iss="required" if public else "if_present",  # older GitHub Enterprise Servers send none
         )
-        super().__init__(config, **flow_options)
+        super().__init__(config)
 
 
 class GoogleOAuth(OAuth2Flow):
     """Google, with a "Desktop app" client, or "TV and limited input" for the device flow.
 
-    A refresh token comes only with `access_type=offline`, and again only with `prompt=consent`; refreshing
-    does not repeat it, so the old one is kept. The secret is required even with PKCE, although a desktop
-    client cannot keep one. `base_url` puts a stand-in in Google's place, for tests.
+    A refresh token comes only with `access_type=offline`, and again only with `prompt=consent`; refreshing does not
+    repeat it, so the old one is kept. The secret is required even with PKCE, although a desktop client cannot keep
+    one. `base_url` puts a stand-in in Google's place, for tests.
     https://developers.google.com/identity/protocols/oauth2/native-app
     """
 
     def __init__(
-        self,
-        client_id: str,
-        client_secret: str | None = None,
-        scopes: Sequence[str] = ("openid", "email", "profile"),
-        *,
-        redirect_uri: str | None = None,
-        base_url: str | None = None,
-        **flow_options: Any,
+        self, client_id: str, client_secret: str | None = None, scopes: Sequence[str] = _OPENID, *, base_url: str = ""
     ) -> None:
         accounts = base_url or "https://accounts.google.com"
         tokens = base_url or "https://oauth2.googleapis.com"
         config = OAuth2Config(
             client_id=client_id,
             client_secret=client_secret,
-            scopes=tuple(scopes),
-            redirect_uri=redirect_uri,
+            scopes=scopes,
             name="Google",
             issuer=accounts,
             authorization_url=f"{accounts}/o/oauth2/v2/auth",
             token_url=f"{tokens}/token",
             device_url=f"{tokens}/device/code",
             revocation_url=f"{tokens}/revoke",
+            userinfo_url=f"{base_url or 'https://openidconnect.googleapis.com/v1'}/userinfo",
             secret_required=True,
             iss="required",
             authorize_params={"access_type": "offline", "prompt": "consent"},
         )
-        super().__init__(config, **flow_options)
+        super().__init__(config)
 
 
 class AzureADOAuth(OAuth2Flow):
     """Microsoft Entra ID v2.0. `tenant_id`: a GUID, a domain, `common`, `organizations` or `consumers`.
 
     `offline_access` is always asked for: no refresh token comes without it. A public client sends no secret
-    (AADSTS700025) and no request carries `resource` (AADSTS9010010): scopes name the API. `common` answers
-    for many tenants, so the issuer is a template; S256 is supported but not advertised, so nothing is
-    discovered. The redirect is `http://localhost`, any port. There is no revocation of one token.
-    `base_url` selects a national cloud. https://learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow
+    (AADSTS700025) and no request carries `resource` (AADSTS9010010): scopes name the API. `common` answers for many
+    tenants, so the issuer is a template; S256 is supported but not advertised, so nothing is discovered. The redirect
+    is `http://localhost`, any port. There is no revocation of one token. `base_url` selects a national cloud.
+    https://learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow
     """
 
     def __init__(
@@ -108,36 +99,33 @@ class AzureADOAuth(OAuth2Flow):
         scopes: Sequence[str] = ("User.Read",),
         client_secret: str | None = None,
         *,
-        redirect_uri: str | None = None,
-        base_url: str = "https://login.microsoftonline.com",
-        **flow_options: Any,
+        base_url: str = _ENTRA,
     ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.\-]{0,252}", tenant_id):
             raise ConfigError("The Azure tenant is a GUID, a domain, or common, organizations, consumers.")
-        consumers = "9188040d-6c67-4c5b-b112-36a304b66dad"
-        guid = re.fullmatch(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", tenant_id)
-        issuing = consumers if tenant_id == "consumers" else tenant_id.lower() if guid else "{tenantid}"
+        issuing = tenant_id.lower() if _GUID.fullmatch(tenant_id) else "{tenantid}"
+        issuing = _CONSUMERS if tenant_id == "consumers" else issuing
         base = f"{base_url.rstrip('/')}/{tenant_id}/oauth2/v2.0"
         config = OAuth2Config(
             client_id=client_id,
             client_secret=client_secret,
             scopes=tuple(dict.fromkeys((*scopes, "offline_access"))),
-            redirect_uri=redirect_uri,
             name="Azure AD",
             issuer=f"{base_url.rstrip('/')}/{issuing}/v2.0",
             authorization_url=f"{base}/authorize",
             token_url=f"{base}/token",
             device_url=f"{base}/devicecode",
+            userinfo_url="https://graph.microsoft.com/v1.0/me" if base_url == _ENTRA else "",
             redirect_host="localhost",
         )
-        super().__init__(config, **flow_options)
+        super().__init__(config)
 
 
 class CustomOAuth(OAuth2Flow):
-    """Any other provider: by `issuer` (its metadata is discovered) or by its two URLs.
+    """Any other provider: by `issuer` (its metadata is discovered), or by its two URLs.
 
-    `iss="ignore"` is for a provider known to send a wrong one; `basic_auth` for one that wants the
-    client credentials in the Authorization header. `authorize_params` adds what it needs (`audience`, ...).
+    `more` are fields of `OAuth2Config`: `iss="ignore"` for a provider known to send a wrong one, `basic_auth` for one
+    that wants the client in the Authorization header, `authorize_params` for what else it needs (`audience`, ...).
     """
 
     def __init__(
@@ -150,14 +138,7 @@ class CustomOAuth(OAuth2Flow):
         issuer: str = "",
         authorization_url: str = "",
         token_url: str = "",
-        device_url: str = "",
-        revocation_url: str = "",
-        redirect_uri: str | None = None,
-        redirect_host: str = "127.0.0.1",
-        basic_auth: bool = False,
-        iss: str = "if_present",
-        authorize_params: Mapping[str, str] | None = None,
-        **flow_options: Any,
+        **more: Any,
     ) -> None:
         if not issuer and not (authorization_url and token_url):
             message = "A custom provider needs an issuer, or an authorization URL and a token URL."
@@ -165,24 +146,18 @@ class CustomOAuth(OAuth2Flow):
         config = OAuth2Config(
             client_id=client_id,
             client_secret=client_secret,
-            scopes=tuple(scopes),
-            redirect_uri=redirect_uri,
+            scopes=scopes,
             name=name,
             issuer=issuer,
             discover=not token_url,
             authorization_url=authorization_url,
             token_url=token_url,
-            device_url=device_url,
-            revocation_url=revocation_url,
-            redirect_host=redirect_host,
-            basic_auth=basic_auth,
-            iss=iss,
-            authorize_params=authorize_params or {},
+            **more,
         )
-        super().__init__(config, **flow_options)
+        super().__init__(config)
 
 
-PROVIDERS: dict[str, type[OAuth2Flow]] = {
+PROVIDERS: dict[str, Callable[..., OAuth2Flow]] = {
     "github": GitHubOAuth,
     "google": GoogleOAuth,
     "azure": AzureADOAuth,

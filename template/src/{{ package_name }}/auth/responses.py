@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import re
@@ -20,28 +19,22 @@ _TEN_YEARS = 10 * 365 * 24 * 3600
 
 # The grant or the sign-in is gone (GitHub: bad_*; Google: invalid_grant; Entra: *_required).
 _SIGN_IN_AGAIN = frozenset(
-    {
-        "invalid_grant",
-        "bad_refresh_token",
-        "bad_verification_code",
-        "interaction_required",
-        "consent_required",
-    }
+    {"invalid_grant", "bad_refresh_token", "bad_verification_code", "interaction_required", "consent_required"}
     | {"login_required", "invalid_rapt", "access_denied", "authorization_declined", "expired_token"}
 )
 _SETTINGS = frozenset(
     {"invalid_client", "unauthorized_client", "incorrect_client_credentials", "redirect_uri_mismatch"}
     | {"invalid_scope", "invalid_target", "invalid_request", "unsupported_grant_type", "device_flow_disabled"}
 )
-_BUSY = frozenset({"temporarily_unavailable", "server_error"})
+_BUSY = ("temporarily_unavailable", "server_error")
 
 
 @dataclass(frozen=True)
 class OAuth2Token:
     """A token response (RFC 6749 section 5.1). `repr` shows no token.
 
-    `expires_in` is in seconds, `expires_at` in seconds since the epoch; both None when the provider did
-    not say: then the token is good until the API answers 401. `account` is for display only.
+    `expires_in` is in seconds, `expires_at` in seconds since the epoch; both None when the provider did not say: then
+    the token is good until the API answers 401.
     """
 
     access_token: str = field(repr=False)
@@ -50,7 +43,6 @@ class OAuth2Token:
     expires_at: float | None = None
     scopes: tuple[str, ...] = ()
     token_type: str = "Bearer"  # noqa: S105
-    account: str = ""
 
 
 def parse_object(reply: Reply, provider: str) -> dict[str, Any]:
@@ -116,8 +108,8 @@ def parse_token(
 ) -> OAuth2Token:
     """Return the token in a reply, or raise the error it is.
 
-    `sent_at` is when the request started (epoch seconds): the lifetime counts from there, so a slow
-    answer never makes a token look younger. A missing `refresh_token` keeps the one sent (section 6).
+    `sent_at` is when the request started (epoch seconds): the lifetime counts from there, so a slow answer never makes
+    a token look younger. A missing `refresh_token` keeps the one sent (section 6).
     """
     if reply.status in (408, 429) or reply.status >= 500:
         raise_for_status(reply, provider)
@@ -136,7 +128,7 @@ def parse_token(
     seconds = _lifetime(data.get("expires_in"))
     expires_at = None if seconds is None else sent_at + seconds
     scopes = _scopes(data.get("scope"), requested)
-    return OAuth2Token(access, renewed, seconds, expires_at, scopes, account=_account(data.get("id_token")))
+    return OAuth2Token(access, renewed, seconds, expires_at, scopes)
 
 
 def parse_redirect(query: str) -> dict[str, str]:
@@ -171,14 +163,3 @@ def _scopes(value: object, requested: Sequence[str]) -> tuple[str, ...]:
     if not isinstance(value, str):
         return tuple(requested)
     return tuple(clean for part in re.split(r"[ ,]+", value) if (clean := printable(part)))
-
-
-def _account(id_token: object) -> str:
-    """Who signed in, for display. The token came straight from the provider over TLS (OIDC Core 3.1.3.7)."""
-    try:
-        part = str(id_token).split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-        found = (claims.get(name) for name in ("email", "preferred_username", "name", "sub"))
-        return next(filter(None, map(printable, found)), "")
-    except (IndexError, ValueError, AttributeError, RecursionError):
-        return ""

@@ -1,11 +1,11 @@
-"""Where a sign-in lives: one encrypted file per provider, issuer, client and subject."""
+"""Where a sign-in lives: one encrypted file per provider, issuer, client and subject; or memory."""
 
 from __future__ import annotations
 
 import json
 import os
 import stat
-import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
@@ -18,13 +18,16 @@ from .records import RecordKey, TokenRecord
 
 _LIMIT = 1024 * 1024  # bytes
 _LOCK_WAIT = 30.0  # seconds; longer than one refresh may take
+# Neither a symlink is followed nor a fifo waited for.
+_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 class FileStore:
     """Keeps each record in a file of mode 0600 in a directory of mode 0700, replaced atomically.
 
-    `cipher` is asked at first need. Without one, `plaintext` has to be given to save; a plain-text record is
-    read back only where no cipher is configured. Raises ConfigError for a store other people could touch.
+    `cipher` is asked at first need. Without one, `plaintext` has to be given to save; a plain-text record is read back
+    only where no cipher is configured. Raises ConfigError for a store other people could touch.
     """
 
     durable = True
@@ -62,26 +65,24 @@ class FileStore:
 
     def save(self, key: RecordKey, record: TokenRecord) -> None:
         """Write the record: once this returns it is on the disk, whole. OSError if it cannot be."""
-        if self._plaintext:
-            envelope: dict[str, Any] = {"v": 1, "plain": asdict(record)}
-        else:
-            sealed = self._need_cipher().seal(json.dumps(asdict(record)).encode(), key.bound_to)
-            envelope = {"v": 1, **sealed}
+        envelope: dict[str, Any] = {"v": 1, "plain": asdict(record)}
+        if not self._plaintext:
+            envelope = {"v": 1, **self._need_cipher().seal(json.dumps(asdict(record)).encode(), key.bound_to)}
         self._ready_directory()
-        path = self._path(key)
-        handle, temporary = tempfile.mkstemp(dir=self.directory, prefix=".new-")  # 0600, O_EXCL
+        temporary = self._path(key).with_suffix(".new")
+        with suppress(FileNotFoundError):  # left by a writer that was killed; the lock says it is nobody else's
+            os.unlink(temporary)
         try:
-            with os.fdopen(handle, "w", encoding="ascii") as file:
+            with open(os.open(temporary, _WRITE, 0o600), "w", encoding="ascii") as file:
                 if hasattr(os, "fchmod"):
                     os.fchmod(file.fileno(), 0o600)  # a strange umask may have made it narrower
                 json.dump(envelope, file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)  # replaces a symlink itself, never its target
-        except BaseException:
+            os.replace(temporary, self._path(key))  # replaces a symlink itself, never its target
+        finally:
             with suppress(OSError):
                 os.unlink(temporary)
-            raise
         self._sync_directory()
 
     def delete(self, key: RecordKey) -> bool:
@@ -117,7 +118,6 @@ class FileStore:
             message = "Another process is renewing the sign-in and does not finish. Try again later."
             raise TransientAuthError(message, code="lock_timeout") from None
         try:
-            self._sweep()
             yield
         finally:
             lock.release()
@@ -138,47 +138,28 @@ class FileStore:
     def _read(self, path: Path) -> bytes | None:
         if not self.directory.exists():
             return None
-        self._check(os.stat(self.directory, follow_symlinks=False), self.directory, stat.S_ISDIR, "700")
-        # Neither a symlink is followed nor a fifo waited for; what is checked is what was opened.
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+        _check(os.stat(self.directory, follow_symlinks=False), self.directory, stat.S_ISDIR, "700")
         try:
-            handle = os.open(path, flags)
+            handle = os.open(path, _READ)
         except FileNotFoundError:
             return None
         except OSError:
-            raise ConfigError(
-                f"{path} cannot be opened or is a link. Mend it: rm {path}", code="unsafe_store"
-            ) from None
+            raise _unsafe(f"{path} cannot be opened or is a link", f"rm {path}") from None
         try:
-            found = os.fstat(handle)
-            self._check(found, path, stat.S_ISREG, "600")
+            found = os.fstat(handle)  # what is checked is what was opened
+            _check(found, path, stat.S_ISREG, "600")
             if found.st_nlink > 1:  # a second name lets somebody keep what we replace
-                raise ConfigError(f"{path} has another hard link. Mend it: rm {path}", code="unsafe_store")
-            with open(handle, "rb", closefd=False) as file:
-                return file.read(_LIMIT)
+                raise _unsafe(f"{path} has another hard link", f"rm {path}")
+            return os.read(handle, _LIMIT)
         finally:
             os.close(handle)
 
-    def _check(self, found: os.stat_result, path: Path, kind: Callable[[int], bool], mode: str) -> None:
-        if not kind(found.st_mode):
-            raise ConfigError(f"{path} is not what it should be. Mend it: rm {path}", code="unsafe_store")
-        if not hasattr(os, "geteuid"):
-            return  # Windows: the profile directory's inherited access list keeps others out
-        if found.st_uid != os.geteuid():
-            message = f"{path} belongs to uid {found.st_uid}. Mend it: chown {os.geteuid()} {path}"
-            raise ConfigError(message, code="unsafe_store")
-        if found.st_mode & 0o077:
-            raise ConfigError(f"Others may access {path}. Mend it: chmod {mode} {path}", code="unsafe_store")
-
     def _ready_directory(self) -> None:
-        for part in (
-            *reversed(self.directory.parents),
-            self.directory,
-        ):  # makedirs gives only the leaf its mode
+        for part in (*reversed(self.directory.parents), self.directory):  # makedirs gives only the leaf its mode
             if not part.exists():
                 with suppress(FileExistsError):
                     part.mkdir(mode=0o700)
-        self._check(os.stat(self.directory, follow_symlinks=False), self.directory, stat.S_ISDIR, "700")
+        _check(os.stat(self.directory, follow_symlinks=False), self.directory, stat.S_ISDIR, "700")
 
     def _sync_directory(self) -> None:
         if hasattr(os, "O_DIRECTORY"):
@@ -188,9 +169,48 @@ class FileStore:
             finally:
                 os.close(handle)
 
-    def _sweep(self) -> None:
-        """Remove what a killed writer left behind, an hour ago or more."""
-        for left in self.directory.glob(".new-*"):
-            with suppress(OSError):
-                if os.stat(self.directory).st_mtime - left.stat().st_mtime > 3600:
-                    left.unlink()
+
+class MemoryStore:
+    """Keeps records until the process ends. The same methods as `FileStore`."""
+
+    durable = False
+    description = "memory only (lost when the server stops)"
+
+    def __init__(self, records: dict[RecordKey, TokenRecord] | None = None) -> None:
+        self._records = dict(records or {})
+        self._lock = threading.Lock()
+
+    def load(self, key: RecordKey) -> TokenRecord | None:
+        return self._records.get(key)
+
+    def save(self, key: RecordKey, record: TokenRecord) -> None:
+        self._records[key] = record
+
+    def delete(self, key: RecordKey) -> bool:
+        return self._records.pop(key, None) is not None
+
+    def stamp(self, key: RecordKey) -> object:
+        return id(self._records.get(key))
+
+    @contextmanager
+    def lock(self, key: RecordKey) -> Iterator[None]:
+        with self._lock:
+            yield
+
+
+Store = FileStore | MemoryStore
+
+
+def _check(found: os.stat_result, path: Path, kind: Callable[[int], bool], mode: str) -> None:
+    if not kind(found.st_mode):
+        raise _unsafe(f"{path} is not what it should be", f"rm {path}")
+    if not hasattr(os, "geteuid"):
+        return  # Windows: the profile directory's inherited access list keeps others out
+    if found.st_uid != os.geteuid():
+        raise _unsafe(f"{path} belongs to uid {found.st_uid}", f"chown {os.geteuid()} {path}")
+    if found.st_mode & 0o077:
+        raise _unsafe(f"Others may access {path}", f"chmod {mode} {path}")
+
+
+def _unsafe(what: str, mend: str) -> ConfigError:
+    return ConfigError(f"{what}. Mend it: {mend}", code="unsafe_store")

@@ -1,8 +1,8 @@
 """A valid access token at any time: renewed ahead of expiry, once, whoever asks and from wherever.
 
-The renewal runs in a thread of its own and saves before it hands out. A caller that is cancelled leaves
-nothing half done, and at exit the interpreter waits for the thread: once a provider has rotated a refresh
-token, the answer on the wire is the only copy of it.
+The renewal runs in a thread of its own and saves before it hands out. A caller that is cancelled leaves nothing half
+done, and at exit the interpreter waits for the thread: once a provider has rotated a refresh token, the answer on the
+wire is the only copy of it.
 """
 
 from __future__ import annotations
@@ -17,30 +17,28 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
+from .config import OAuth2Config
 from .errors import AuthError, ConfigError, LoginRequired, TransientAuthError
 from .oauth2 import OAuth2Flow
-from .records import MemoryStore, RecordKey, Store, TokenRecord
+from .records import RecordKey, TokenRecord
 from .responses import OAuth2Token
+from .storage import MemoryStore, Store
 
 log = logging.getLogger(__name__)
 
 _LOOK = 5.0  # seconds between looks at the store for a newer sign-in
 _TRIES = 3
+_REASONS = {
+    "not_signed_in": "Not signed in.",
+    "refresh_interrupted": "The sign-in was lost: an earlier renewal was interrupted before its answer could be saved.",
+    "endpoints_changed": "The provider's endpoints changed since the sign-in.",
+}
 
 
-def record_of(flow: OAuth2Flow, token: OAuth2Token, account: str = "") -> TokenRecord:
-    """Return what to store for a fresh token: with the endpoints it came from, where alone it may go back."""
-    at = flow.endpoints()
-    return TokenRecord(
-        access_token=token.access_token,
-        refresh_token=token.refresh_token,
-        expires_at=token.expires_at,
-        obtained_at=flow.clock(),
-        scopes=token.scopes,
-        account=account or token.account,
-        token_url=at.token_url,
-        revocation_url=at.revocation_url,
-    )
+def first_record(at: OAuth2Config, token: OAuth2Token, now: float, account: str = "") -> TokenRecord:
+    """Return what to store for a sign-in: with the endpoints it came from, where alone its tokens may go back."""
+    record = TokenRecord("", account=account, token_url=at.token_url, revocation_url=at.revocation_url)
+    return _with_token(record, token, now)
 
 
 def key_of(flow: OAuth2Flow, subject: str = "default") -> RecordKey:
@@ -51,9 +49,9 @@ def key_of(flow: OAuth2Flow, subject: str = "default") -> RecordKey:
 class TokenManager:
     """Hands out the access token of one sign-in. One instance serves every task, thread and event loop.
 
-    With `refresh_token` (and `access_token`) given, they are the sign-in, kept in memory; otherwise it is
-    looked for in `store`. `command` is what a person types before `login`. `clock` is epoch seconds,
-    `monotonic` seconds of running time, `jitter` a number from 0 to 1.
+    With `refresh_token` (and `access_token`) given, they are the sign-in, kept in memory; otherwise it is looked for in
+    `store`. `command` is what a person types before `login`. `clock` is epoch seconds, `monotonic` seconds of running
+    time, `jitter` a number from 0 to 1.
     """
 
     def __init__(
@@ -87,13 +85,21 @@ class TokenManager:
         self._stamp: object = self
         self._unsaved: tuple[TokenRecord, TokenRecord] | None = None
         self._warned = False
-        self.last_error = ""
+        self._last_error = ""
 
     async def get_token(self) -> str:
         """Return a valid access token. Raises LoginRequired, TransientAuthError or another AuthError."""
-        if self._monotonic() < self._fresh_until:  # the cached path: one comparison, no lock
+        now = self._monotonic()
+        if now < self._fresh_until:  # the cached path: one comparison, no lock
             return self._token
-        return await self._soon()
+        if self._store.stamp(self._key) != self._stamp or now >= self._dies_at:
+            # The future is running, so cancelling this await cannot cancel it.
+            return await asyncio.wrap_future(self._start(None))
+        if now >= self._renew_at or self._unsaved:
+            self._start(None)  # ahead of expiry: nobody has to wait for it
+        else:
+            self._fresh_until = min(now + _LOOK, self._renew_at)
+        return self._token
 
     async def renew(self, rejected: str) -> str:
         """Return another token than `rejected`, which the API answered with 401."""
@@ -101,31 +107,32 @@ class TokenManager:
         # A renewal that was already under way may not have known of the rejection.
         return token if token != rejected else await asyncio.wrap_future(self._start(rejected))
 
-    def get_token_blocking(self, rejected: str | None = None) -> str:
-        """`get_token`, or with `rejected` `renew`, for callers without an event loop."""
-        if rejected is None and (token := self._cached()):
-            return token
-        token = self._start(rejected).result()
-        return token if token != rejected else self._start(rejected).result()
+    def status(self) -> dict[str, Any]:
+        """Tell about the sign-in, never a token. Reads the store, which may take 3 seconds (blocking).
 
-    async def _soon(self) -> str:
-        if token := self._cached():
-            return token
-        # The future is running, so cancelling this await cannot cancel it.
-        return await asyncio.wrap_future(self._start(None))
+        `expires_in` is in seconds, None if unknown. `last_error` is a code or "".
+        """
+        record, error = None, self._last_error
+        try:
+            record = self._store.load(self._key)
+        except (AuthError, OSError) as problem:
+            error = getattr(problem, "code", "") or "io"
+        shown = record or TokenRecord("", state="needs_login")
+        left = None if shown.expires_at is None else int(shown.expires_at - self._clock())
+        expired = left is not None and left <= 0 and not shown.refresh_token
+        return {
+            "provider": self._flow.config.name,
+            "configured": True,
+            "signed_in": shown.state == "ok" and not expired,
+            "account": shown.account,
+            "scopes": list(shown.scopes),
+            "expires_in": left,
+            "refreshable": bool(shown.refresh_token),
+            "stored_in": self._store.description,
+            "last_error": error or shown.reason or ("expired" if expired else ""),
+        }
 
-    def _cached(self) -> str | None:
-        """Return the token in memory if it may still be used; start a renewal that nobody has to wait for."""
-        now = self._monotonic()
-        if now < self._fresh_until:
-            return self._token
-        if self._store.stamp(self._key) != self._stamp or now >= self._dies_at:
-            return None
-        if now >= self._renew_at or self._unsaved:
-            self._start(None)
-        else:
-            self._fresh_until = min(now + _LOOK, self._renew_at)
-        return self._token
+    # -- one renewal at a time in this process
 
     def _start(self, rejected: str | None) -> Future[str]:
         with self._guard:
@@ -144,7 +151,7 @@ class TokenManager:
         try:
             token = self._renewed(rejected)
         except LoginRequired as error:
-            failure = self._ask(error)
+            failure = LoginRequired(f"{error} Run: {f'{self._command} login'.strip()}", code=error.code)
         except AuthError as error:
             failure = error
         except Exception as error:  # a bug or the disk: the waiting callers have to hear of it
@@ -161,7 +168,7 @@ class TokenManager:
     def _survives(self, failure: AuthError, rejected: str | None) -> bool:
         """Note a failed renewal; whether the old token can be used in the meantime."""
         log.warning("token renewal failed: %s", failure.code)
-        self.last_error, now = failure.code, self._monotonic()
+        self._last_error, now = failure.code, self._monotonic()
         if isinstance(failure, LoginRequired) or self._token in ("", rejected) or now >= self._expires_at:
             return False
         asked = getattr(failure, "retry_after", None) or 0.0
@@ -169,25 +176,29 @@ class TokenManager:
         self._stamp = self._store.stamp(self._key)  # our own marks in the store are no news
         return True
 
+    # -- one renewal at a time on this machine
+
     def _renewed(self, rejected: str | None) -> str:
         store, key = self._store, self._key
         stamp = store.stamp(key)
-        record = store.load(key)
-        if record and not self._unsaved and self._good(record, rejected):
+        record = self._signed_in(stamp)
+        if not self._unsaved and self._good(record, rejected):
             return self._adopt(record, stamp)
-        if record is None or record.state != "ok":
-            self._forget(stamp)
-            raise _gone(record)
         with store.lock(key):
             self._save_late()
-            record = store.load(key)  # another process may have renewed it while this one waited
-            if record and self._good(record, rejected):
-                return self._adopt(record, store.stamp(key))
-            if record is None or record.state != "ok":
-                raise _gone(record)
+            stamp = store.stamp(key)
+            record = self._signed_in(stamp)  # another process may have renewed it while this one waited
+            if self._good(record, rejected):
+                return self._adopt(record, stamp)
             if record.expires_at is not None and record.access_token != rejected:
-                self._adopt(record, store.stamp(key))  # what remains of it bridges a failing provider
+                self._adopt(record, stamp)  # what remains of it bridges a failing provider
             return self._refresh(record, rejected)
+
+    def _signed_in(self, stamp: object) -> TokenRecord:
+        record = self._store.load(self._key)
+        if record and record.state == "ok":
+            return record
+        raise self._gone(record.reason if record else "not_signed_in", stamp)
 
     def _good(self, record: TokenRecord, rejected: str | None) -> bool:
         if record.state != "ok" or not record.access_token or record.access_token == rejected:
@@ -196,55 +207,56 @@ class TokenManager:
 
     def _refresh(self, record: TokenRecord, rejected: str | None) -> str:
         """Renew under the lock. The record is marked first: a killed process leaves a trace."""
+        now, interrupted = self._clock(), record.attempt is not None
+        marked = replace(record, attempt=now)
         if not record.refresh_token:
             reason = "token_rejected" if record.access_token == rejected else "expired"
+            if reason == "token_rejected":  # one odd 401 ends no sign-in; a second within an hour does
+                again = record.attempt is not None and now - record.attempt < 3600
+                ended = replace(record, state="needs_login", reason=reason)
+                self._store.save(self._key, ended if again else marked)
+                self._fresh_until = float("-inf")
             raise LoginRequired("Invalid token: it was rejected or has expired, and cannot be renewed.", code=reason)
-        interrupted = record.attempt is not None
-        marked = replace(record, attempt=self._clock())
         self._store.save(self._key, marked)
-        usable = record.access_token != rejected and (record.expires_at or 0) > self._clock()
+        usable = record.access_token != rejected and (record.expires_at or 0) > now
         try:
             token = self._request(record, tries=1 if usable else _TRIES)
         except LoginRequired as error:
-            now = self._store.load(self._key)  # a writer that did not honour the lock may have won
-            if now and now.refresh_token != record.refresh_token and self._good(now, rejected):
-                return self._adopt(now, self._store.stamp(self._key))
+            found = self._store.load(self._key)  # a writer that did not honour the lock may have won
+            if found and found.refresh_token != record.refresh_token and self._good(found, rejected):
+                return self._adopt(found, self._store.stamp(self._key))
             reason = "refresh_interrupted" if interrupted else error.code
             self._store.save(self._key, replace(record, state="needs_login", reason=reason))
-            self._forget(self._store.stamp(self._key))
-            raise _gone(replace(record, reason=reason)) from None
+            raise self._gone(reason, self._store.stamp(self._key)) from None
         except AuthError as error:
             if isinstance(error, ConfigError) or not getattr(error, "ambiguous", True):
                 self._store.save(self._key, record)  # certainly not used: take the mark off
             raise
-        fresh = replace(record_of(self._flow, token, record.account), revocation_url=record.revocation_url)
-        fresh = replace(fresh, token_url=record.token_url or fresh.token_url)
-        return self._keep(marked, fresh)
+        return self._keep(marked, _with_token(record, token, self._clock()))
 
     def _request(self, record: TokenRecord, tries: int) -> OAuth2Token:
-        ambiguous = False
-        for attempt in range(1, tries + 1):
+        attempt, ambiguous = 1, False
+        while True:
             try:
-                return self._flow.refresh_blocking(record.refresh_token or "", record.token_url)
+                return asyncio.run(self._flow.refresh_token(record.refresh_token, record.token_url))
             except TransientAuthError as error:
                 # An unanswered request may have rotated the token: it is sent once more, no oftener.
-                wait = error.retry_after if error.retry_after is not None else 2.0 ** (attempt - 1) * self._jitter()
+                wait = error.retry_after if error.retry_after is not None else 2.0**attempt * self._jitter() / 2
                 if attempt == tries or wait > 5 or (ambiguous and error.ambiguous):
                     raise
-                ambiguous = ambiguous or error.ambiguous
+                attempt, ambiguous = attempt + 1, ambiguous or error.ambiguous
                 self._sleep(wait)
-        raise AssertionError("unreachable")
 
     def _keep(self, before: TokenRecord, fresh: TokenRecord) -> str:
         """Save, then hand out. If the disk refuses, the new token lives on in memory, to be saved later."""
         if not self._store.durable and fresh.refresh_token != before.refresh_token and not self._warned:
             self._warned = True
             log.warning("the provider replaced the refresh token; REFRESH_TOKEN will not work again after a restart")
-        self.last_error = ""
+        self._last_error = ""
         try:
             self._store.save(self._key, fresh)
         except OSError:
-            self._unsaved, self.last_error = (before, fresh), "store_write_failed"
+            self._unsaved, self._last_error = (before, fresh), "store_write_failed"
             log.error("the renewed sign-in cannot be saved; it is kept in memory and tried again")
         return self._adopt(fresh, self._store.stamp(self._key))
 
@@ -254,7 +266,7 @@ class TokenManager:
         before, fresh = self._unsaved
         if self._store.load(self._key) == before:  # nobody signed in or out meanwhile
             self._store.save(self._key, fresh)
-        self._unsaved, self.last_error = None, ""
+        self._unsaved, self._last_error = None, ""
 
     def _adopt(self, record: TokenRecord, stamp: object) -> str:
         """Take a record into memory. Within the process its expiry is running time: wall clocks jump."""
@@ -269,42 +281,24 @@ class TokenManager:
         self._fresh_until = min(now + _LOOK, self._renew_at)
         return record.access_token
 
-    def _forget(self, stamp: object) -> None:
+    def _gone(self, reason: str, stamp: object) -> LoginRequired:
+        """Forget the token in memory, and say why there is none."""
         self._stamp, self._fresh_until, self._dies_at = stamp, float("-inf"), float("-inf")
+        return LoginRequired(
+            _REASONS.get(reason, f"The provider no longer accepts the sign-in ({reason})."), code=reason
+        )
 
-    def _ask(self, error: LoginRequired) -> LoginRequired:
-        command = f"{self._command} login".strip()
-        return LoginRequired(f"{error} Run: {command}", code=error.code)
 
-    async def health(self) -> dict[str, Any]:
-        """`status` without blocking the event loop."""
-        return await asyncio.to_thread(self.status)
-
-    def status(self) -> dict[str, Any]:
-        """Tell about the sign-in, never a token. Reads the store; the first time that may take 3 seconds.
-
-        `expires_in` is in seconds, None if unknown. `last_error` is a code or "".
-        """
-        record, error = None, self.last_error
-        try:
-            record = self._store.load(self._key)
-        except (AuthError, OSError) as problem:
-            error = getattr(problem, "code", "") or "io"
-        signed_in = record is not None and record.state == "ok"
-        left = None if record is None or record.expires_at is None else int(record.expires_at - self._clock())
-        if signed_in and left is not None and left <= 0 and not (record and record.refresh_token):
-            signed_in, error = False, error or "expired"
-        return {
-            "provider": self._flow.config.name,
-            "configured": True,
-            "signed_in": signed_in,
-            "account": record.account if record else "",
-            "scopes": list(record.scopes) if record else [],
-            "expires_in": left,
-            "refreshable": bool(record and record.refresh_token),
-            "stored_in": self._store.description,
-            "last_error": error or (record.reason if record else ""),
-        }
+def _with_token(record: TokenRecord, token: OAuth2Token, now: float) -> TokenRecord:
+    return replace(
+        record,
+        access_token=token.access_token,
+        refresh_token=token.refresh_token,
+        expires_at=token.expires_at,
+        obtained_at=now,
+        scopes=token.scopes,
+        attempt=None,
+    )
 
 
 def _window(record: TokenRecord) -> float:
@@ -312,14 +306,3 @@ def _window(record: TokenRecord) -> float:
     if record.expires_at is None:
         return 0.0
     return min(300.0, max(0.0, record.expires_at - record.obtained_at) / 5)
-
-
-def _gone(record: TokenRecord | None) -> LoginRequired:
-    if record is None:
-        return LoginRequired("Not signed in.", code="not_signed_in")
-    if record.reason == "refresh_interrupted":
-        message = "The sign-in was lost: an earlier renewal was interrupted before its answer could be saved."
-        return LoginRequired(message, code=record.reason)
-    if record.reason == "endpoints_changed":
-        return LoginRequired("The provider's endpoints changed since the sign-in.", code=record.reason)
-    return LoginRequired(f"The provider no longer accepts the sign-in ({record.reason}).", code=record.reason)

@@ -11,7 +11,7 @@ from .errors import ConfigError
 
 _URL = re.compile(r"https?://[A-Za-z0-9.\-:\[\]]+(?:[/?][!#$%&'()*+,\-./0-9:;=?@A-Z_a-z~\[\]]*)?")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_NEVER_V6 = tuple(map(ipaddress.ip_network, ("64:ff9b:1::/48", "2001::/32", "::/96", "fec0::/10")))
+_UNICAST = ipaddress.ip_network("2000::/3")
 
 
 def check_url(url: str, what: str, *, loopback: bool = True) -> SplitResult:
@@ -39,18 +39,15 @@ def is_loopback(host: str) -> bool:
 
 
 def is_public_address(text: str) -> bool:
-    """Whether a resolved address is on the public internet, looking into IPv4 carried inside IPv6.
+    """Whether a resolved address is on the public internet.
 
-    `ipaddress.is_global` calls 64:ff9b::a9fe:a9fe (NAT64 of 169.254.169.254) and 2002:7f00:1:: (6to4 of
-    127.0.0.1) global, so the address inside is judged instead.
+    `ipaddress.is_global` alone says so of 64:ff9b::a9fe:a9fe (NAT64 of 169.254.169.254) and of 2002:7f00:1:: (6to4 of
+    127.0.0.1): the IPv4 address inside the one is judged instead, the other is refused, as is Teredo.
     """
     address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public_address(str(inner))
-        if any(address in network for network in _NEVER_V6):
+        if address in _NAT64:
+            address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        elif address not in _UNICAST or address.sixtofour or address.teredo:
             return False
     return address.is_global and not address.is_multicast

@@ -1,23 +1,21 @@
-"""`login`, `status` and `logout`, for the server's own command line."""
+"""`login`, `status` and `logout`: the person's side of the sign-in to the provider."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .. import signin
+from ..answers import COMMAND
+
 if TYPE_CHECKING:
-    from .oauth2 import OAuth2Flow
-    from .responses import OAuth2Token
-    from .settings import AuthSettings
+    from ..auth.oauth2 import OAuth2Flow
+    from ..auth.records import TokenRecord
 
 
-def add_commands(subparsers: Any, settings: Callable[[], AuthSettings]) -> None:
-    """Add the three commands. Each sets `run`, a function of the parsed arguments that returns the exit code.
-
-    `run` raises ServerError for what a person has to mend. Ctrl-C gives 130 and leaves nothing behind.
-    """
-    login = subparsers.add_parser("login", help="sign in to the provider, once")
+def add_commands(commands: Any) -> None:
+    """Add the three commands. Each sets `run`, a function of the parsed arguments that returns the exit code."""
+    login = commands.add_parser("login", help="sign in to the provider, once")
     ways = login.add_mutually_exclusive_group()
     ways.add_argument("--device", action="store_true", help="sign in with a short code on another device")
     ways.add_argument("--paste", action="store_true", help="open the address elsewhere and paste the answer here")
@@ -26,82 +24,79 @@ def add_commands(subparsers: Any, settings: Callable[[], AuthSettings]) -> None:
     login.add_argument("--listen", metavar="ADDRESS", help="in a container: 0.0.0.0 (publish on 127.0.0.1 only)")
     login.add_argument("--timeout", type=float, default=300, metavar="SECONDS", help="how long to wait (default: 300)")
     login.add_argument("--insecure-plaintext-storage", action="store_true", help="store the tokens unencrypted")
-    login.set_defaults(run=lambda args: _login(args, settings()))
-    status = subparsers.add_parser("status", help="tell who is signed in; exit code 1 if nobody is")
-    status.set_defaults(run=lambda args: _status(settings()))
-    logout = subparsers.add_parser("logout", help="revoke the sign-in where possible, and delete it here")
-    logout.set_defaults(run=lambda args: _logout(settings()))
+    login.set_defaults(run=_login)
+    status = commands.add_parser("status", help="tell who is signed in; exit code 1 if nobody is")
+    status.set_defaults(run=_status)
+    logout = commands.add_parser("logout", help="revoke the sign-in where possible, and delete it here")
+    logout.set_defaults(run=_logout)
 
 
-def _login(args: argparse.Namespace, settings: AuthSettings) -> int:
+def _login(args: argparse.Namespace) -> int:
     import asyncio
 
-    from .errors import ConfigError, LoginRequired
-    from .login import say
-    from .token_manager import key_of, record_of
+    from ..auth.errors import ConfigError, LoginRequired
+    from ..auth.login import say
+    from ..auth.token_manager import key_of
 
-    flow = settings.flow()
-    if any(settings.given()):
+    flow, plaintext = signin.flow(), args.insecure_plaintext_storage
+    if any(signin.given()):
         message = "ACCESS_TOKEN or REFRESH_TOKEN is set: it is the sign-in. Unset it to use login."
         raise ConfigError(message, code="given_token")
-    plaintext = args.insecure_plaintext_storage
-    if not plaintext and settings.cipher(create=True) is None:  # found out before the browser opens
+    if not plaintext and signin.cipher(create=True) is None:  # found out before the browser opens
         raise ConfigError(
             "No system keyring is usable, so there is no key to encrypt the sign-in with. Set TOKEN_KEY "
             "(make one with: openssl rand -base64 32), or set ACCESS_TOKEN to keep a token in memory only, "
             "or accept --insecure-plaintext-storage.",
             code="no_token_key",
         )
-    store, key = settings.store(plaintext=plaintext), key_of(flow)
+    store, key = signin.store(plaintext=plaintext), key_of(flow)
     with store.lock(key):  # an unsafe or unwritable directory, too
         pass
     try:
-        token = asyncio.run(_sign_in(args, flow))
+        record = asyncio.run(_sign_in(args, flow))
     except KeyboardInterrupt:
         say("Sign-in cancelled.")
         return 130
     except LoginRequired as error:
-        raise LoginRequired(f"{error} Run: {settings.command} login", code=error.code) from None
-    record = record_of(flow, token, _account(flow, token))
+        raise LoginRequired(f"{error} Run: {COMMAND} login", code=error.code) from None
     with store.lock(key):
         store.save(key, record)
     if plaintext:
         say("Warning: the tokens are stored in PLAIN TEXT. Whoever reads the file can use them.")
-    missing = set(flow.config.scopes) - set(token.scopes) - {"offline_access"}
-    if missing and token.scopes:
+    missing = set(flow.config.scopes) - set(record.scopes) - {"offline_access"}
+    if missing and record.scopes:
         say(f"Note: not granted as asked: {' '.join(sorted(missing))}")
     say(f"Signed in to {flow.config.name}{f' as {record.account}' if record.account else ''}.")
     return 0
 
 
-async def _sign_in(args: argparse.Namespace, flow: OAuth2Flow) -> OAuth2Token:
+async def _sign_in(args: argparse.Namespace, flow: OAuth2Flow) -> TokenRecord:
     import webbrowser
 
-    from .login import browser_login, device_login, paste_login
+    from ..auth.errors import AuthError
+    from ..auth.login import browser_login, device_login, paste_login
+    from ..auth.token_manager import first_record
 
     if args.device:
-        return await device_login(flow)
-    if args.paste:
-        return await paste_login(flow, port=args.port)
-    opener = None if args.no_browser else webbrowser.open
-    return await browser_login(flow, port=args.port, listen=args.listen, opener=opener, timeout=args.timeout)
-
-
-def _account(flow: OAuth2Flow, token: OAuth2Token) -> str:
-    from .errors import AuthError
-
+        token = await device_login(flow)
+    elif args.paste:
+        token = await paste_login(flow, port=args.port)
+    else:
+        opener = None if args.no_browser else webbrowser.open
+        token = await browser_login(flow, port=args.port, listen=args.listen, opener=opener, timeout=args.timeout)
     try:
-        return flow.account_blocking(token)
+        account = await flow.account(token)
     except AuthError:  # a nicety: the sign-in is good without it
-        return ""
+        account = ""
+    return first_record(await flow.endpoints(), token, flow.clock(), account)
 
 
-def _status(settings: AuthSettings) -> int:
-    state = settings.manager().status()
+def _status(args: argparse.Namespace) -> int:
+    state = signin.manager().status()
     left = state["expires_in"]
     rows = {
         "provider": state["provider"],
-        "signed in": "yes" if state["signed_in"] else f"no. Run: {settings.command} login",
+        "signed in": "yes" if state["signed_in"] else f"no. Run: {COMMAND} login",
         "account": state["account"] or "unknown",
         "scopes": " ".join(state["scopes"]) or "none named",
         "expires in": "unknown" if left is None else f"{left} seconds" if left > 0 else "expired",
@@ -114,20 +109,22 @@ def _status(settings: AuthSettings) -> int:
     return 0 if state["signed_in"] else 1
 
 
-def _logout(settings: AuthSettings) -> int:
-    from .errors import AuthError
-    from .login import say
-    from .responses import OAuth2Token
-    from .token_manager import key_of
+def _logout(args: argparse.Namespace) -> int:
+    import asyncio
 
-    flow, store = settings.flow(), settings.store()
+    from ..auth.errors import AuthError
+    from ..auth.login import say
+    from ..auth.responses import OAuth2Token
+    from ..auth.token_manager import key_of
+
+    flow, store = signin.flow(), signin.store()
     key = key_of(flow)
     with store.lock(key):
         revoked, record = False, None
         try:
             if record := store.load(key):
                 token = OAuth2Token(record.access_token, record.refresh_token)
-                revoked = flow.revoke_blocking(token, record.revocation_url)
+                revoked = asyncio.run(flow.revoke(token, record.revocation_url))
         except AuthError as error:
             say(f"Could not revoke at {flow.config.name} ({error.code}); deleting it here all the same.")
         finally:
@@ -137,6 +134,6 @@ def _logout(settings: AuthSettings) -> int:
     else:
         where = f"at {flow.config.name} and here" if revoked else f"here; {flow.config.name} was not told"
         say(f"Signed out {where}.")
-    if any(settings.given()):
+    if any(signin.given()):
         say("ACCESS_TOKEN or REFRESH_TOKEN is still set and is used as the sign-in: unset it.")
     return 0

@@ -1,0 +1,227 @@
+"""PKCE, the strict reading of answers (A21), and which URLs and addresses are believed (A1, A7)."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from .package import (
+    ConfigError,
+    LoginRequired,
+    OAuth2Config,
+    OAuth2Token,
+    PKCECodeVerifier,
+    ProtocolError,
+    Reply,
+    TransientAuthError,
+    check_url,
+    is_public_address,
+    open_browser,
+    parse_token,
+    s256,
+)
+
+
+def test_pkce_rfc_7636_appendix_b() -> None:
+    verifier = PKCECodeVerifier("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
+    assert verifier.challenge == s256(verifier.verifier) == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+    assert verifier.method == "S256"
+    assert verifier.verifier not in repr(verifier)
+
+
+@pytest.mark.parametrize("bad", ["a" * 42, "a" * 129, "a" * 42 + "=", "a" * 42 + "é", "a" * 43 + "\n"])
+def test_pkce_refuses_other_lengths_and_alphabets(bad: str) -> None:
+    with pytest.raises(ValueError, match="43 to 128"):
+        PKCECodeVerifier(bad)
+
+
+def test_pkce_verifiers_are_distinct() -> None:
+    assert len({PKCECodeVerifier.generate().verifier for _ in range(10_000)}) == 10_000
+    assert PKCECodeVerifier("a" * 43).challenge != PKCECodeVerifier("~" * 128).challenge
+
+
+def token(body: Any, status: int = 200, kind: str = "application/json", **more: Any) -> OAuth2Token:
+    raw = (
+        body if isinstance(body, bytes) else json.dumps({"access_token": "abc", "token_type": "bearer"} | body).encode()
+    )
+    options: dict[str, Any] = {"what": "the code", "requested": ("read",), "sent_at": 1000.0} | more
+    return parse_token(Reply(status, {"content-type": kind}, raw), "Fake", **options)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        *((3600, 3600), ("28800", 28800), (59.9, 59), (1e300, 315360000)),
+        *((None, None), (0, None), (-1, None), ("x", None), (True, None), ([], None), ("1e999", None)),
+        ("9" * 5000, None),
+    ],
+)
+def test_expires_in(value: Any, seconds: int | None) -> None:
+    found = token({"expires_in": value})
+    assert found.expires_in == seconds
+    assert found.expires_at == (None if seconds is None else 1000.0 + seconds)
+
+
+@pytest.mark.parametrize(
+    ("scope", "scopes"),
+    [
+        ("a b", ("a", "b")),
+        ("repo,user", ("repo", "user")),
+        ("", ()),
+        (None, ("read",)),
+        ("a\x1b[2J", ("a[2J",)),
+    ],
+)
+def test_scope(scope: str | None, scopes: tuple[str, ...]) -> None:
+    assert token({"scope": scope}).scopes == scopes
+
+
+def test_token_type_and_refresh_token() -> None:
+    assert token({"token_type": "BEARER"}).token_type == "Bearer"
+    assert token({}, refresh_token="old").refresh_token == "old"
+    assert token({"refresh_token": ""}, refresh_token="old").refresh_token == "old"
+    assert token({"refresh_token": "new"}, refresh_token="old").refresh_token == "new"
+    for kind in ("DPoP", "mac", 7, None):
+        with pytest.raises(ProtocolError):
+            token({"token_type": kind})
+
+
+@pytest.mark.parametrize("bad", ["", None, 5, "a b", "a\r\nX: y", "a\x00", "é", "a" * 70000])
+def test_a21_access_token_cannot_inject_a_header(bad: Any) -> None:
+    with pytest.raises(ProtocolError):
+        token({"access_token": bad})
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        ("invalid_grant", 400, LoginRequired),
+        ("invalid_grant", 403, LoginRequired),
+        ("bad_refresh_token", 200, LoginRequired),
+        ("bad_verification_code", 200, LoginRequired),
+        ("interaction_required", 400, LoginRequired),
+        ("incorrect_client_credentials", 200, ConfigError),
+        ("invalid_client", 401, ConfigError),
+        ("redirect_uri_mismatch", 200, ConfigError),
+        ("temporarily_unavailable", 400, TransientAuthError),
+        ("invalid_grant", 503, TransientAuthError),
+        ("invalid_grant", 429, TransientAuthError),
+        ("something_new", 400, ProtocolError),
+        ("<script>", 400, ProtocolError),
+        (7, 400, ProtocolError),
+    ],
+)
+def test_errors_count_whatever_the_status(code: Any, status: int, kind: type[Exception]) -> None:
+    with pytest.raises(kind) as caught:
+        token({"error": code, "error_description": "SENTINEL"}, status)
+    assert "SENTINEL" not in str(caught.value)
+    assert "<" not in str(caught.value)
+
+
+def test_slack_says_ok_false() -> None:
+    with pytest.raises(ProtocolError, match="invalid_code"):
+        token({"ok": False, "error": "invalid_code"})
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"\xff\xfe", "application/json"),
+        (b"[" * 1_000_000, "application/json"),
+        (b"[1]", "application/json"),
+        (b"<html>", "text/html"),
+        (b"access_token=a&token_type=bearer", "text/plain"),
+        (b"9" * 6000, "application/json"),
+    ],
+)
+def test_a21_hostile_bodies_are_protocol_errors(body: bytes, kind: str) -> None:
+    with pytest.raises(ProtocolError):
+        token(body, kind=kind)
+
+
+def test_form_bodies_are_read() -> None:
+    kind = "application/x-www-form-urlencoded; charset=utf-8"
+    assert token(b"access_token=abc&scope=repo%2Cuser&token_type=bearer", kind=kind).scopes == (
+        "repo",
+        "user",
+    )
+
+
+BAD_URLS = [
+    *(
+        "javascript:alert(1)",
+        "file:///etc/passwd",
+        "data:text/html,x",
+        "ms-msdt:/id",
+        "--incognito",
+        "-remote=x",
+    ),
+    *(
+        "http://evil.example/",
+        'https://a"&calc&',
+        "https://a&calc/",
+        "https://a/\r\nx",
+        "https://u:p@a/",
+        "https://",
+    ),
+    *(
+        "https://a/\x1b",
+        "HTTPS:\\\\a",
+        "https://a/'; rm\t-rf",
+        "//a",
+        "",
+        "https://a:0/",
+        "https://[::1",
+        "https://a/%20|x",
+    ),
+]
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
+def test_a1_odd_urls_are_never_opened_or_called(url: str) -> None:
+    opened: list[str] = []
+    with pytest.raises(ConfigError) as caught:
+        open_browser(url, opened.append)
+    assert opened == []
+    assert not url or url not in str(caught.value)
+    with pytest.raises(ConfigError):
+        OAuth2Config(client_id="c", authorization_url=url, token_url="https://a/t")
+
+
+def test_a1_a_plain_url_is_opened_once() -> None:
+    opened: list[str] = []
+    open_browser("https://example.com/authorize?a=b&c=%20d", opened.append)
+    time.sleep(0.05)
+    assert opened == ["https://example.com/authorize?a=b&c=%20d"]
+    assert check_url("http://[::1]:80/x", "x").port == 80
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "::ffff:127.0.0.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "64:ff9b::a9fe:a9fe",
+        "2002:7f00:1::",
+        "224.0.0.1",
+        "10.0.0.1",
+        "0.0.0.0",
+        "fe80::1%eth0",
+        "::1",
+        "fc00::1",
+        "ff02::1",
+        "2001::1",
+        "::7f00:1",
+    ],
+)
+def test_a7_addresses_that_are_not_public(address: str) -> None:
+    assert not is_public_address(address)
+
+
+def test_a7_public_addresses() -> None:
+    assert all(map(is_public_address, ("8.8.8.8", "2606:4700::1", "64:ff9b::808:808")))
