@@ -21,13 +21,12 @@ from .package import (
     is_public_address,
     open_browser,
     parse_token,
-    s256,
 )
 
 
 def test_pkce_rfc_7636_appendix_b() -> None:
     verifier = PKCECodeVerifier("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
-    assert verifier.challenge == s256(verifier.verifier) == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+    assert verifier.challenge == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
     assert verifier.method == "S256"
     assert verifier.verifier not in repr(verifier)
 
@@ -81,9 +80,9 @@ def test_scope(scope: str | None, scopes: tuple[str, ...]) -> None:
 
 def test_token_type_and_refresh_token() -> None:
     assert token({"token_type": "BEARER"}).token_type == "Bearer"
-    assert token({}, refresh_token="old").refresh_token == "old"
-    assert token({"refresh_token": ""}, refresh_token="old").refresh_token == "old"
-    assert token({"refresh_token": "new"}, refresh_token="old").refresh_token == "new"
+    assert token({}, kept="old").refresh_token == "old"
+    assert token({"refresh_token": ""}, kept="old").refresh_token == "old"
+    assert token({"refresh_token": "new"}, kept="old").refresh_token == "new"
     for kind in ("DPoP", "mac", 7, None):
         with pytest.raises(ProtocolError):
             token({"token_type": kind})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import hashlib
 import socket
 import sys
@@ -70,8 +71,8 @@ class CallbackServer:
             try:
                 sock = _bind(address, self.port)
             except OSError as error:
-                if index and self._ipv6_missing(address):  # then no browser can try it either
-                    continue
+                if index and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    continue  # no IPv6 here, so no browser can try it either
                 await self.__aexit__()
                 message = f"Cannot listen on {address} port {self.port} ({error.strerror}). Choose another --port."
                 raise ConfigError(message, code="port_busy") from None
@@ -86,14 +87,6 @@ class CallbackServer:
     async def wait(self, seconds: float) -> str:
         """Return the code, raise what `accept` raised, or TimeoutError."""
         return await asyncio.wait_for(self._code, seconds)
-
-    @staticmethod
-    def _ipv6_missing(address: str) -> bool:
-        try:
-            _bind(address, 0).close()
-        except OSError:
-            return True
-        return False
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         outcome: tuple[str, AuthError | None] | None = None

@@ -1,7 +1,7 @@
 """What can go wrong with a sign-in, told apart by what a person has to do about it.
 
-No message ever carries a token, a code, a secret or a provider's free text (`error_description` is
-written by whoever answered): only the provider's name and its short error code.
+No message ever carries a token, a code, a secret or a provider's free text (`error_description` is written by whoever
+answered): only the provider's name and its short error code.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from ..errors import ServerError, UsageError
 class AuthError(ServerError):
     """Any failure of this package. `code` is a short machine-readable reason, safe to log."""
 
-    def __init__(self, message: str, *, code: str = "") -> None:
+    def __init__(
+        self, message: str, *, code: str = "", retry_after: float | None = None, ambiguous: bool = False
+    ) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.retry_after, self.ambiguous = code, retry_after, ambiguous
 
 
 class LoginRequired(AuthError):
@@ -28,16 +30,8 @@ class ConfigError(AuthError, UsageError):
 class TransientAuthError(AuthError):
     """The provider is slow, busy or down. Nothing was lost; a later call may succeed.
 
-    `retry_after` is in seconds, when the provider named it. `ambiguous` says that the request may have
-    been processed although no answer came.
+    `retry_after` is in seconds, where the provider named it. `ambiguous`: no answer came, so it may have been processed.
     """
-
-    def __init__(
-        self, message: str, *, code: str = "", retry_after: float | None = None, ambiguous: bool = False
-    ) -> None:
-        super().__init__(message, code=code)
-        self.retry_after = retry_after
-        self.ambiguous = ambiguous
 
 
 class ProtocolError(AuthError):

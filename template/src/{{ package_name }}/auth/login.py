@@ -13,11 +13,10 @@ from urllib.parse import urlsplit
 from .callback import PATH, CallbackServer
 from .errors import ConfigError, LoginRequired, ProtocolError, TransientAuthError
 from .oauth2 import AuthorizationRequest, OAuth2Flow
-from .responses import OAuth2Token, error_code, error_for, parse_object, parse_token, printable, raise_for_status
+from .responses import OAuth2Token, parse_success, printable, seconds
 from .urls import check_url
 
 PASTE_PORT = 8085  # where nothing needs to listen: the address only has to be copied from the browser
-_DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
 
 def say(text: str) -> None:
@@ -52,7 +51,7 @@ async def browser_login(
         return flow.read_redirect(started[0], query)
 
     async with CallbackServer(accept, host=flow.config.redirect_host, port=port, listen=listen) as server:
-        request = await _begin(flow, server.redirect_uri)
+        request = await flow.begin(server.redirect_uri)
         started.append(request)
         tell(f"Open this address to sign in to {flow.config.name}:\n\n  {request.url}\n")
         if opener is not None:
@@ -80,7 +79,7 @@ async def paste_login(
     if reader is None and not sys.stdin.isatty():
         message = "--paste needs a terminal to paste into. Use --device, or set ACCESS_TOKEN."
         raise ConfigError(message, code="no_terminal")
-    request = await _begin(flow, f"http://{flow.config.redirect_host}:{port or PASTE_PORT}{PATH}")
+    request = await flow.begin(f"http://{flow.config.redirect_host}:{port or PASTE_PORT}{PATH}")
     tell(f"Open this address in any browser and sign in to {flow.config.name}:\n\n  {request.url}\n")
     tell(f"It then fails to load an address that begins with {request.redirect_uri}. Copy that one and paste it here:")
     pasted = urlsplit((await asyncio.to_thread(reader or sys.stdin.readline)).strip())
@@ -104,10 +103,7 @@ async def device_login(
         raise ConfigError(f"{name} has no device sign-in. Use the browser, or --paste.", code="no_device_flow")
     began = monotonic()
     reply = await flow.post(url, {"scope": " ".join(flow.config.scopes)})
-    data = parse_object(reply, name)
-    if reply.status < 500 and (code := error_code(data)):
-        raise error_for(code, name, "the device sign-in")
-    raise_for_status(reply, name)
+    data = parse_success(reply, name, "the device sign-in")
     device_code, user_code = data.get("device_code"), printable(data.get("user_code"), 40)
     address = data.get("verification_uri") or data.get("verification_url")  # Google says `url`
     if not isinstance(device_code, str) or not user_code or not isinstance(address, str):
@@ -115,39 +111,20 @@ async def device_login(
     check_url(address, "verification address")
     tell(f"To sign in to {name} for this program, open {address} and enter the code {user_code}")
     tell("Enter it only if you started this sign-in yourself just now.")  # stops device-code phishing
-    interval, end = _seconds(data.get("interval"), 5), began + _seconds(data.get("expires_in"), 900)
+    form = {"grant_type": "urn:ietf:params:oauth:grant-type:device_code", "device_code": device_code}
+    interval, end = seconds(data.get("interval")) or 5, began + (seconds(data.get("expires_in")) or 900)
     while monotonic() + interval < end:
         await sleep(interval)
         try:
-            token, interval = await _poll(flow, device_code, interval)
+            return await flow.token_request(form, "the device sign-in")
         except TransientAuthError:
             interval = min(interval * 2, 60)
-        else:
-            if token:
-                return token
+        except ProtocolError as error:
+            if error.code == "slow_down":
+                interval += 5  # for good (section 3.5)
+            elif error.code != "authorization_pending":
+                raise
     raise LoginRequired("The device code expired before anybody entered it.", code="expired_token")
-
-
-async def _poll(flow: OAuth2Flow, device_code: str, interval: float) -> tuple[OAuth2Token | None, float]:
-    """Ask once: the token, or None and the seconds to wait. `slow_down` adds 5 for good (section 3.5)."""
-    name, sent_at = flow.config.name, flow.clock()
-    form = {"grant_type": _DEVICE_GRANT, "device_code": device_code}
-    reply = await flow.post((await flow.endpoints()).token_url, form)
-    if reply.status != 429 and reply.status < 500:
-        data = parse_object(reply, name)
-        match error_code(data):
-            case "slow_down":
-                return None, max(interval + 5, _seconds(data.get("interval"), 0))
-            case "authorization_pending":
-                return None, interval
-    scopes = flow.config.scopes
-    return parse_token(reply, name, what="the device sign-in", requested=scopes, sent_at=sent_at), interval
-
-
-async def _begin(flow: OAuth2Flow, redirect_uri: str) -> AuthorizationRequest:
-    request = await flow.begin(redirect_uri)
-    check_url(request.url, "authorization URL")
-    return request
 
 
 def _require_secret(flow: OAuth2Flow) -> None:
@@ -156,11 +133,3 @@ def _require_secret(flow: OAuth2Flow) -> None:
         message = "Missing required auth: OAUTH_CLIENT_SECRET. Set OAUTH_CLIENT_SECRET environment variable"
         device = " or use --device" if flow.config.revocation == "github" else ""
         raise ConfigError(f"{message}{device}.", code="no_client_secret")
-
-
-def _seconds(value: object, default: float) -> float:
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return default
-    return min(number, 1800.0) if number > 0 else default

@@ -11,20 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from .config import OAuth2Config
+from .config import OAuth2Config, discover
 from .errors import ConfigError, LoginRequired, ProtocolError
 from .pkce import PKCECodeVerifier
-from .responses import (
-    OAuth2Token,
-    error_code,
-    error_for,
-    parse_object,
-    parse_redirect,
-    parse_token,
-    printable,
-    raise_for_status,
-)
+from .responses import OAuth2Token, error_in, parse_object, parse_redirect, parse_token, printable, raise_for_status
 from .transport import Reply, Send, send
+from .urls import check_url
 
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -60,8 +52,6 @@ class OAuth2Flow:
     async def endpoints(self) -> OAuth2Config:
         """Return the configuration with every endpoint filled in; the first call discovers them where it must."""
         if self._resolved is None:
-            from .discovery import discover
-
             self._resolved = await discover(self.config, self._send)
         return self._resolved
 
@@ -106,6 +96,7 @@ class OAuth2Flow:
         kept = [pair for pair in parse_qsl(base.query, keep_blank_values=True) if pair[0] not in params]
         query = urlencode([*kept, *((k, v) for k, v in params.items() if v)], quote_via=quote)
         url = base._replace(query=query).geturl()
+        check_url(url, "authorization URL")
         if pkce:
             self._pending = AuthorizationRequest(url, state, pkce.verifier, redirect_uri)
         return url
@@ -125,8 +116,8 @@ class OAuth2Flow:
         if not self._issuer_matches(params.get("iss")):
             message = "The redirect names another issuer than the one asked. The sign-in was stopped."
             raise ProtocolError(message, code="iss_mismatch")
-        if "error" in params:
-            raise error_for(error_code(dict(params)), self.config.name, "the sign-in")
+        if error := error_in(params, self.config.name, "the sign-in"):
+            raise error
         if not (code := params.get("code", "")):
             raise ProtocolError("The redirect carries no code.", code="no_code")
         return code
@@ -164,7 +155,7 @@ class OAuth2Flow:
         if redirect_uri:
             form["redirect_uri"] = redirect_uri
         try:
-            return await self._token_request(form, "the code")
+            return await self.token_request(form, "the code")
         except LoginRequired as error:
             message = f"{error} It was used before or is too old, or PKCE verification failed."
             raise LoginRequired(message, code=error.code) from None
@@ -181,13 +172,14 @@ class OAuth2Flow:
             message = f"The token endpoint of {self.config.name} changed since the sign-in."
             raise LoginRequired(message, code="endpoints_changed")
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-        return await self._token_request(form, "the refresh token", token_url)
+        return await self.token_request(form, "the refresh token", token_url)
 
-    async def _token_request(self, form: dict[str, str], what: str, token_url: str = "") -> OAuth2Token:
-        sent_at, scopes = self.clock(), self.config.scopes
+    async def token_request(self, form: dict[str, str], what: str, token_url: str = "") -> OAuth2Token:
+        """Post a form to the token endpoint, with client authentication, and return the token in the answer."""
+        sent_at, config = self.clock(), self.config
         reply = await self.post(token_url or (await self.endpoints()).token_url, form)
         kept = form.get("refresh_token")
-        return parse_token(reply, self.config.name, what=what, requested=scopes, sent_at=sent_at, refresh_token=kept)
+        return parse_token(reply, config.name, what=what, requested=config.scopes, sent_at=sent_at, kept=kept)
 
     async def post(self, url: str, form: dict[str, str]) -> Reply:
         """Post a form with client authentication: in the body, or Basic where the profile says so."""

@@ -12,11 +12,6 @@ from dataclasses import dataclass, field
 _VERIFIER = re.compile(r"[A-Za-z0-9\-._~]{43,128}")
 
 
-def s256(verifier: str) -> str:
-    """Return BASE64URL(SHA256(verifier)) without padding (RFC 7636 section 4.2)."""
-    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode("ascii")).digest()).rstrip(b"=").decode("ascii")
-
-
 @dataclass(frozen=True)
 class PKCECodeVerifier:
     """One verifier, for one authorization request. Its challenge method is always S256.
@@ -37,8 +32,9 @@ class PKCECodeVerifier:
 
     @property
     def challenge(self) -> str:
-        """What travels in the authorization URL."""
-        return s256(self.verifier)
+        """What travels in the authorization URL: BASE64URL(SHA256(verifier)) without padding (section 4.2)."""
+        digest = hashlib.sha256(self.verifier.encode("ascii")).digest()
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
 
     @property
     def method(self) -> str:

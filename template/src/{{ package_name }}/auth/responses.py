@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -17,16 +16,16 @@ _TOKEN = re.compile(r"[\x21-\x7e]{1,65536}")  # visible ASCII: anything else cou
 _CODE = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 _TEN_YEARS = 10 * 365 * 24 * 3600
 
-# The grant or the sign-in is gone (GitHub: bad_*; Google: invalid_grant; Entra: *_required).
-_SIGN_IN_AGAIN = frozenset(
-    {"invalid_grant", "bad_refresh_token", "bad_verification_code", "interaction_required", "consent_required"}
-    | {"login_required", "invalid_rapt", "access_denied", "authorization_declined", "expired_token"}
+_SIGN_IN_AGAIN = (
+    frozenset(  # the grant or the sign-in is gone (GitHub: bad_*; Google: invalid_grant; Entra: *_required)
+        {"invalid_grant", "bad_refresh_token", "bad_verification_code", "interaction_required", "consent_required"}
+        | {"login_required", "invalid_rapt", "access_denied", "authorization_declined", "expired_token"}
+    )
 )
 _SETTINGS = frozenset(
     {"invalid_client", "unauthorized_client", "incorrect_client_credentials", "redirect_uri_mismatch"}
     | {"invalid_scope", "invalid_target", "invalid_request", "unsupported_grant_type", "device_flow_disabled"}
 )
-_BUSY = ("temporarily_unavailable", "server_error")
 
 
 @dataclass(frozen=True)
@@ -62,73 +61,68 @@ def parse_object(reply: Reply, provider: str) -> dict[str, Any]:
     raise ProtocolError(f"{provider} answered with something that is not JSON.", code="bad_body")
 
 
+def parse_success(reply: Reply, provider: str, what: str) -> dict[str, Any]:
+    """Return the body of a success, or raise the error it is. `what` names the thing sent, "the refresh token"."""
+    if reply.status in (408, 429) or reply.status >= 500:
+        raise_for_status(reply, provider)
+    data = parse_object(reply, provider)
+    if error := error_in(data, provider, what):
+        raise error
+    raise_for_status(reply, provider)
+    return data
+
+
 def raise_for_status(reply: Reply, provider: str) -> None:
     """Raise TransientAuthError for 408, 429 and 5xx, ProtocolError for redirects and other failures."""
     status = reply.status
     if status in (408, 429) or status >= 500:
-        seconds = reply.headers.get("retry-after", "")
-        retry_after = float(seconds) if re.fullmatch(r"[0-9]{1,6}", seconds) else None
         message = f"{provider} is unavailable at the moment (HTTP {status}). Try again later."
-        raise TransientAuthError(message, code=f"http_{status}", retry_after=retry_after, ambiguous=status >= 500)
+        wait = seconds(reply.headers.get("retry-after"))  # a date means: unknown
+        raise TransientAuthError(message, code=f"http_{status}", retry_after=wait, ambiguous=status >= 500)
     if not 200 <= status < 300:
         raise ProtocolError(f"{provider} answered with HTTP {status}.", code=f"http_{status}")
 
 
-def error_code(data: dict[str, Any]) -> str:
-    """Return the error code of a response, "" if it is none. It counts whatever the HTTP status says.
+def error_in(data: Mapping[str, Any], provider: str, what: str) -> AuthError | None:
+    """Return the error that an answer to `what` reports, None if it reports none. The HTTP status does not matter.
 
     GitHub and Slack report failures with status 200; Slack says `ok: false`.
     """
     if "error" not in data and data.get("ok") is not False:
-        return ""
+        return None
     code = data.get("error")
-    return code if isinstance(code, str) and _CODE.fullmatch(code) else "unknown_error"
-
-
-def error_for(code: str, provider: str, what: str) -> AuthError:
-    """Return the exception for an error code. `what` names the thing sent, such as "the refresh token"."""
-    if code in _BUSY:
+    code = code if isinstance(code, str) and _CODE.fullmatch(code) else "unknown_error"
+    if code in ("temporarily_unavailable", "server_error"):
         return TransientAuthError(f"{provider} is busy ({code}). Try again later.", code=code)
     if code in _SETTINGS:
         message = f"{provider} refused this application's settings ({code}). Check OAUTH_CLIENT_ID, "
         return ConfigError(message + "OAUTH_CLIENT_SECRET, the scopes and the registered redirect URI.", code=code)
-    if code in _SIGN_IN_AGAIN:
-        return LoginRequired(f"{provider} refused {what} ({code}).", code=code)
-    return ProtocolError(f"{provider} refused {what} ({code}).", code=code)
+    kind = LoginRequired if code in _SIGN_IN_AGAIN else ProtocolError
+    return kind(f"{provider} refused {what} ({code}).", code=code)
 
 
 def parse_token(
-    reply: Reply,
-    provider: str,
-    *,
-    what: str,
-    requested: Sequence[str],
-    sent_at: float,
-    refresh_token: str | None = None,
+    reply: Reply, provider: str, *, what: str, requested: Sequence[str], sent_at: float, kept: str | None = None
 ) -> OAuth2Token:
     """Return the token in a reply, or raise the error it is.
 
     `sent_at` is when the request started (epoch seconds): the lifetime counts from there, so a slow answer never makes
-    a token look younger. A missing `refresh_token` keeps the one sent (section 6).
+    a token look younger. `kept` is the refresh token that was sent, which stays if no other comes (section 6).
     """
-    if reply.status in (408, 429) or reply.status >= 500:
-        raise_for_status(reply, provider)
-    data = parse_object(reply, provider)
-    if code := error_code(data):
-        raise error_for(code, provider, what)
-    raise_for_status(reply, provider)
+    data = parse_success(reply, provider, what)
     kind = data.get("token_type", "bearer")
     if not isinstance(kind, str) or kind.lower() != "bearer":
         raise ProtocolError(f"{provider} issued a token that is not a bearer token.", code="bad_token_type")
     if not isinstance(access := data.get("access_token"), str) or not _TOKEN.fullmatch(access):
         raise ProtocolError(f"{provider} sent no usable access token.", code="bad_access_token")
-    renewed = data.get("refresh_token") or refresh_token
+    renewed = data.get("refresh_token") or kept
     if renewed is not None and (not isinstance(renewed, str) or not _TOKEN.fullmatch(renewed)):
         raise ProtocolError(f"{provider} sent an unusable refresh token.", code="bad_refresh_token_value")
-    seconds = _lifetime(data.get("expires_in"))
-    expires_at = None if seconds is None else sent_at + seconds
-    scopes = _scopes(data.get("scope"), requested)
-    return OAuth2Token(access, renewed, seconds, expires_at, scopes)
+    lasts, scopes = seconds(data.get("expires_in")), data.get("scope")
+    # Scopes are split by blanks or commas (GitHub, Slack); none named means as requested.
+    granted = re.split(r"[ ,]+", scopes) if isinstance(scopes, str) else requested
+    clean = tuple(filter(None, map(printable, granted)))
+    return OAuth2Token(access, renewed, lasts, None if lasts is None else sent_at + lasts, clean)
 
 
 def parse_redirect(query: str) -> dict[str, str]:
@@ -147,19 +141,10 @@ def printable(value: object, limit: int = 100) -> str:
     return "".join(c for c in value if c.isprintable())[:limit] if isinstance(value, str) else ""
 
 
-def _lifetime(value: object) -> int | None:
-    """Seconds from an int, a float or a numeric string; None (unknown) for missing, zero or nonsense."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
+def seconds(value: object) -> int | None:
+    """Return seconds from an int, a float or a numeric string; None (unknown) for missing, zero or nonsense."""
     try:
-        seconds = float(value)
-    except (ValueError, OverflowError):
+        number = 0.0 if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
         return None
-    return min(int(seconds), _TEN_YEARS) if math.isfinite(seconds) and seconds >= 1 else None
-
-
-def _scopes(value: object, requested: Sequence[str]) -> tuple[str, ...]:
-    """Split on spaces and commas (GitHub, Slack); missing means as requested (RFC 6749 section 5.1)."""
-    if not isinstance(value, str):
-        return tuple(requested)
-    return tuple(clean for part in re.split(r"[ ,]+", value) if (clean := printable(part)))
+    return min(int(number), _TEN_YEARS) if 1 <= number < float("inf") else None

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -87,12 +86,11 @@ class FileStore:
 
     def delete(self, key: RecordKey) -> bool:
         """Remove the record; whether there was one. The lock file stays: without it there are two locks."""
-        try:
+        there = self.stamp(key) is not None
+        if there:
             os.unlink(self._path(key))
-        except FileNotFoundError:
-            return False
-        self._sync_directory()
-        return True
+            self._sync_directory()
+        return there
 
     def stamp(self, key: RecordKey) -> object:
         """Something that differs once the record was replaced, by any process; None without a record."""
@@ -113,14 +111,12 @@ class FileStore:
         self._ready_directory()
         lock = FileLock(self.directory / f"{key.file_name}.lock", timeout=_LOCK_WAIT, mode=0o600, poll_interval=0.02)
         try:
-            lock.acquire()
+            held = lock.acquire()
         except Timeout:
             message = "Another process is renewing the sign-in and does not finish. Try again later."
             raise TransientAuthError(message, code="lock_timeout") from None
-        try:
+        with held:
             yield
-        finally:
-            lock.release()
 
     def _path(self, key: RecordKey) -> Path:
         return self.directory / f"{key.file_name}.json"
@@ -170,32 +166,19 @@ class FileStore:
                 os.close(handle)
 
 
-class MemoryStore:
-    """Keeps records until the process ends. The same methods as `FileStore`."""
+class MemoryStore(dict[RecordKey, TokenRecord]):
+    """Keeps the records of one token manager until the process ends. The methods are those of `FileStore`."""
 
     durable = False
     description = "memory only (lost when the server stops)"
-
-    def __init__(self, records: dict[RecordKey, TokenRecord] | None = None) -> None:
-        self._records = dict(records or {})
-        self._lock = threading.Lock()
-
-    def load(self, key: RecordKey) -> TokenRecord | None:
-        return self._records.get(key)
-
-    def save(self, key: RecordKey, record: TokenRecord) -> None:
-        self._records[key] = record
-
-    def delete(self, key: RecordKey) -> bool:
-        return self._records.pop(key, None) is not None
+    load = dict.get
+    save = dict.__setitem__
 
     def stamp(self, key: RecordKey) -> object:
-        return id(self._records.get(key))
+        return id(self.get(key))
 
-    @contextmanager
-    def lock(self, key: RecordKey) -> Iterator[None]:
-        with self._lock:
-            yield
+    def lock(self, key: RecordKey) -> AbstractContextManager[None]:
+        return nullcontext()  # the manager does one thing at a time
 
 
 Store = FileStore | MemoryStore

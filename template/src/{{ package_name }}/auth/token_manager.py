@@ -171,7 +171,7 @@ class TokenManager:
         self._last_error, now = failure.code, self._monotonic()
         if isinstance(failure, LoginRequired) or self._token in ("", rejected) or now >= self._expires_at:
             return False
-        asked = getattr(failure, "retry_after", None) or 0.0
+        asked = failure.retry_after or 0.0
         self._renew_at, self._dies_at = now + max(30.0, min(asked, 600.0)), self._expires_at
         self._stamp = self._store.stamp(self._key)  # our own marks in the store are no news
         return True
@@ -183,6 +183,7 @@ class TokenManager:
         stamp = store.stamp(key)
         record = self._signed_in(stamp)
         if not self._unsaved and self._good(record, rejected):
+            self._last_error = ""
             return self._adopt(record, stamp)
         with store.lock(key):
             self._save_late()
@@ -229,7 +230,7 @@ class TokenManager:
             self._store.save(self._key, replace(record, state="needs_login", reason=reason))
             raise self._gone(reason, self._store.stamp(self._key)) from None
         except AuthError as error:
-            if isinstance(error, ConfigError) or not getattr(error, "ambiguous", True):
+            if isinstance(error, ConfigError) or (isinstance(error, TransientAuthError) and not error.ambiguous):
                 self._store.save(self._key, record)  # certainly not used: take the mark off
             raise
         return self._keep(marked, _with_token(record, token, self._clock()))
@@ -284,9 +285,8 @@ class TokenManager:
     def _gone(self, reason: str, stamp: object) -> LoginRequired:
         """Forget the token in memory, and say why there is none."""
         self._stamp, self._fresh_until, self._dies_at = stamp, float("-inf"), float("-inf")
-        return LoginRequired(
-            _REASONS.get(reason, f"The provider no longer accepts the sign-in ({reason})."), code=reason
-        )
+        message = _REASONS.get(reason, f"The provider no longer accepts the sign-in ({reason}).")
+        return LoginRequired(message, code=reason)
 
 
 def _with_token(record: TokenRecord, token: OAuth2Token, now: float) -> TokenRecord:

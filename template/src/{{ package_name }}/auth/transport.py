@@ -11,7 +11,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -90,7 +90,7 @@ async def _read(response: httpx.Response) -> Reply:
     return Reply(response.status_code, dict(response.headers), bytes(body))
 
 
-@lru_cache(maxsize=1)
+@cache
 def _tls() -> ssl.SSLContext:
     import httpx
 
