@@ -114,7 +114,11 @@ def sign_in_status() -> dict[str, Any]:
         status = manager().status()
     except ServerError as error:
         return {"configured": False, "signed_in": False, "problems": [str(error)]}
-    return {**status, "problems": [] if status["signed_in"] else [f"Not signed in. Run: {COMMAND} login"]}
+    return {
+        "configured": True,
+        **status,
+        "problems": [] if status["signed_in"] else [f"Not signed in. Run: {COMMAND} login"],
+    }
 
 
 def check_shared(settings: Settings) -> None:

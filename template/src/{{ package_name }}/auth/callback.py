@@ -14,9 +14,6 @@ from urllib.parse import urlsplit
 from .errors import AuthError, ConfigError
 
 PATH = "/callback"
-_HEAD_LIMIT = 16 * 1024  # bytes
-_HEAD_SECONDS = 5.0
-
 _STYLE = """
 body { font: 17px/1.5 system-ui, sans-serif; margin: 14vh auto; max-width: 32rem; padding: 0 1.5rem; color: #1c2128;
   background: #fff }
@@ -25,11 +22,7 @@ h1 { font-size: 1.5rem }
 """
 _RECEIVED = "Sign-in received", "Go back to the terminal: it says whether the sign-in is complete."
 _STOPPED = "Sign-in not completed", "Go back to the terminal: it says why, and what to do."
-_REFUSED = (
-    "Not a valid sign-in answer",
-    "This address only takes the answer to a sign-in that is under way. "
-    "If you are signing in, go back to the terminal and open the address it shows.",
-)
+_REFUSED = "Not a sign-in answer", "If you are signing in, go back to the terminal and open the address it shows."
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _HEADERS = f"""\
 Content-Type: text/html; charset=utf-8
@@ -46,9 +39,9 @@ Connection: close
 class CallbackServer:
     """Waits on loopback for one redirect. Use it as an async context manager.
 
-    `accept(query)` validates a redirect: it returns a code, or raises AuthError. One whose `state` is wrong
-    is answered with 400 and the wait goes on: a page in the same browser must not be able to end the
-    sign-in (CVE-2026-42073). The pages are constant: nothing received is ever shown (no XSS).
+    `accept(query)` validates a redirect: it returns a code, or raises AuthError. One whose `state` is wrong is answered
+    with 400 and the wait goes on: a page in the same browser must not be able to end the sign-in (CVE-2026-42073). The
+    pages are constant: nothing received is ever shown (no XSS).
     """
 
     def __init__(self, accept: Callable[[str], str], *, host: str, port: int = 0, listen: str | None = None) -> None:
@@ -61,8 +54,7 @@ class CallbackServer:
     @property
     def redirect_uri(self) -> str:
         """What to register and to send; valid once the server listens."""
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self.port}{PATH}"
+        return f"http://{self._host}:{self.port}{PATH}"
 
     async def __aenter__(self) -> CallbackServer:
         """Listen. ConfigError when a fixed port is busy: another program must not get the code."""
@@ -77,7 +69,7 @@ class CallbackServer:
                 message = f"Cannot listen on {address} port {self.port} ({error.strerror}). Choose another --port."
                 raise ConfigError(message, code="port_busy") from None
             self.port = sock.getsockname()[1]
-            self._servers.append(await asyncio.start_server(self._serve, sock=sock, limit=_HEAD_LIMIT))
+            self._servers.append(await asyncio.start_server(self._serve, sock=sock, limit=16 * 1024))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -91,7 +83,7 @@ class CallbackServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         outcome: tuple[str, AuthError | None] | None = None
         try:
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _HEAD_SECONDS)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
             outcome = self._judge(head.decode("latin-1"))
             status = "400 Bad Request" if outcome is None else "200 OK"
             page = _REFUSED if outcome is None else _STOPPED if outcome[1] else _RECEIVED
@@ -124,10 +116,9 @@ class CallbackServer:
 def _bind(address: str, port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        if sys.platform == "win32":  # there, SO_REUSEADDR would let another program take the port over
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-        else:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # On Windows, SO_REUSEADDR would let another program take the port over.
+        option = socket.SO_EXCLUSIVEADDRUSE if sys.platform == "win32" else socket.SO_REUSEADDR
+        sock.setsockopt(socket.SOL_SOCKET, option, 1)
         if ":" in address:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((address, port))

@@ -72,11 +72,10 @@ async def discover(config: OAuth2Config, send: Send) -> OAuth2Config:
     loopback = is_loopback(urlsplit(config.issuer).hostname or "")  # development: everything on this machine
 
     def endpoint(name: str, required: bool = False) -> str:
-        value = data.get(name)
-        if value is None and not required:
-            return ""
-        check_url(value if isinstance(value, str) else "", name, loopback=loopback)
-        return str(value)
+        value = str(data.get(name) or "")
+        if value or required:
+            check_url(value, name, loopback=loopback)
+        return value
 
     advertised = data.get("authorization_response_iss_parameter_supported") is True
     return replace(

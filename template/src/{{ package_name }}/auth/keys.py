@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import os
 import re
@@ -52,7 +51,7 @@ def _decode(part: str) -> bytes:
         if re.fullmatch(r"[0-9a-fA-F]{64}", part):
             return bytes.fromhex(part)
         key = base64.b64decode(part.replace("-", "+").replace("_", "/") + "=" * (-len(part) % 4), validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         key = b""
     if len(key) != 32:
         message = "TOKEN_KEY is not 32 bytes as Base64 or hex. Make one with: openssl rand -base64 32"

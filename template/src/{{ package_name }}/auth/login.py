@@ -65,11 +65,7 @@ async def browser_login(
 
 
 async def paste_login(
-    flow: OAuth2Flow,
-    *,
-    port: int = 0,
-    reader: Callable[[], str] | None = None,
-    tell: Callable[[str], None] = say,
+    flow: OAuth2Flow, *, port: int = 0, reader: Callable[[], str] | None = None, tell: Callable[[str], None] = say
 ) -> OAuth2Token:
     """Sign in with a browser elsewhere: its last address, which fails to load, is pasted here.
 

@@ -124,9 +124,7 @@ class OAuth2Flow:
 
     def _issuer_matches(self, iss: str | None) -> bool:
         config = self._resolved or self.config
-        if config.iss == "ignore":
-            return True
-        if iss is None:
+        if config.iss == "ignore" or iss is None:
             return config.iss != "required"
         if "{tenantid}" in config.issuer:  # Entra's `common` and `organizations` answer for many tenants
             before, _, after = config.issuer.partition("{tenantid}")
@@ -154,11 +152,7 @@ class OAuth2Flow:
         form = {"grant_type": "authorization_code", "code": code, "code_verifier": code_verifier}
         if redirect_uri:
             form["redirect_uri"] = redirect_uri
-        try:
-            return await self.token_request(form, "the code")
-        except LoginRequired as error:
-            message = f"{error} It was used before or is too old, or PKCE verification failed."
-            raise LoginRequired(message, code=error.code) from None
+        return await self.token_request(form, "the code: it was used before, is too old, or PKCE verification failed")
 
     async def refresh_token(self, refresh_token: str | None, token_url: str = "") -> OAuth2Token:
         """Return a new token for a refresh token (section 6). `TokenManager` also saves the result.

@@ -122,10 +122,10 @@ class AzureADOAuth(OAuth2Flow):
 
 
 class CustomOAuth(OAuth2Flow):
-    """Any other provider: by `issuer` (its metadata is discovered), or by its two URLs.
+    """Any other provider: by `issuer` (its metadata is discovered), or by `authorization_url` and `token_url`.
 
-    `more` are fields of `OAuth2Config`: `iss="ignore"` for a provider known to send a wrong one, `basic_auth` for one
-    that wants the client in the Authorization header, `authorize_params` for what else it needs (`audience`, ...).
+    `more` are fields of `OAuth2Config`: those two, `name`, `iss="ignore"` for a provider known to send a wrong one,
+    `basic_auth` for one that wants the client in the Authorization header, `authorize_params` (`audience`, ...).
     """
 
     def __init__(
@@ -134,27 +134,15 @@ class CustomOAuth(OAuth2Flow):
         client_secret: str | None = None,
         scopes: Sequence[str] = (),
         *,
-        name: str = "the provider",
         issuer: str = "",
-        authorization_url: str = "",
-        token_url: str = "",
         **more: Any,
     ) -> None:
-        if not issuer and not (authorization_url and token_url):
+        discover = not more.get("token_url")
+        if discover and not issuer:
             message = "A custom provider needs an issuer, or an authorization URL and a token URL."
             raise ConfigError(message, code="no_endpoints")
-        config = OAuth2Config(
-            client_id=client_id,
-            client_secret=client_secret,
-            scopes=scopes,
-            name=name,
-            issuer=issuer,
-            discover=not token_url,
-            authorization_url=authorization_url,
-            token_url=token_url,
-            **more,
-        )
-        super().__init__(config)
+        given: dict[str, Any] = {"client_secret": client_secret, "scopes": scopes, "issuer": issuer}
+        super().__init__(OAuth2Config(client_id, discover=discover, **given, **more))
 
 
 PROVIDERS: dict[str, Callable[..., OAuth2Flow]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -47,16 +48,13 @@ class OAuth2Token:
 def parse_object(reply: Reply, provider: str) -> dict[str, Any]:
     """Return the body as a dict, from JSON or a form; raise for anything that is not one."""
     kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
-    try:
-        text = reply.body.decode("utf-8")
+    with suppress(ValueError, RecursionError):
         if kind == "application/x-www-form-urlencoded":
-            return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=100))
+            return dict(parse_qsl(reply.body.decode(), keep_blank_values=True, max_num_fields=100))
         if kind == "application/json" or kind.endswith("+json"):
-            data = json.loads(text)
+            data = json.loads(reply.body.decode())
             if isinstance(data, dict):
                 return data
-    except (ValueError, RecursionError):
-        pass
     raise_for_status(reply, provider)
     raise ProtocolError(f"{provider} answered with something that is not JSON.", code="bad_body")
 

@@ -15,7 +15,6 @@ from .errors import ConfigError, LoginRequired, TransientAuthError
 from .keys import Cipher
 from .records import RecordKey, TokenRecord
 
-_LIMIT = 1024 * 1024  # bytes
 _LOCK_WAIT = 30.0  # seconds; longer than one refresh may take
 # Neither a symlink is followed nor a fifo waited for.
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -146,7 +145,7 @@ class FileStore:
             _check(found, path, stat.S_ISREG, "600")
             if found.st_nlink > 1:  # a second name lets somebody keep what we replace
                 raise _unsafe(f"{path} has another hard link", f"rm {path}")
-            return os.read(handle, _LIMIT)
+            return os.read(handle, 1024 * 1024)
         finally:
             os.close(handle)
 

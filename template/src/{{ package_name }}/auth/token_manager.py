@@ -17,7 +17,6 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
-from .config import OAuth2Config
 from .errors import AuthError, ConfigError, LoginRequired, TransientAuthError
 from .oauth2 import OAuth2Flow
 from .records import RecordKey, TokenRecord
@@ -27,18 +26,11 @@ from .storage import MemoryStore, Store
 log = logging.getLogger(__name__)
 
 _LOOK = 5.0  # seconds between looks at the store for a newer sign-in
-_TRIES = 3
 _REASONS = {
     "not_signed_in": "Not signed in.",
     "refresh_interrupted": "The sign-in was lost: an earlier renewal was interrupted before its answer could be saved.",
     "endpoints_changed": "The provider's endpoints changed since the sign-in.",
 }
-
-
-def first_record(at: OAuth2Config, token: OAuth2Token, now: float, account: str = "") -> TokenRecord:
-    """Return what to store for a sign-in: with the endpoints it came from, where alone its tokens may go back."""
-    record = TokenRecord("", account=account, token_url=at.token_url, revocation_url=at.revocation_url)
-    return _with_token(record, token, now)
 
 
 def key_of(flow: OAuth2Flow, subject: str = "default") -> RecordKey:
@@ -50,8 +42,8 @@ class TokenManager:
     """Hands out the access token of one sign-in. One instance serves every task, thread and event loop.
 
     With `refresh_token` (and `access_token`) given, they are the sign-in, kept in memory; otherwise it is looked for in
-    `store`. `command` is what a person types before `login`. `clock` is epoch seconds, `monotonic` seconds of running
-    time, `jitter` a number from 0 to 1.
+    `store`. `command` is what a person types before `login`. `monotonic` is seconds of running time, `jitter` a number
+    from 0 to 1; what time it is says the flow's clock.
     """
 
     def __init__(
@@ -63,20 +55,19 @@ class TokenManager:
         store: Store | None = None,
         subject: str = "default",
         command: str = "",
-        clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._flow, self._key = flow, key_of(flow, subject)
-        self._store: Store = store or MemoryStore()
+        self._store: Store = MemoryStore() if store is None else store
         if refresh_token or access_token:
             # Without an access token the record starts out as long expired.
             expired = None if access_token else 0.0
             record = TokenRecord(access_token or "", refresh_token, expired, scopes=tuple(flow.config.scopes))
             self._store = MemoryStore({self._key: record})
         self._command = command
-        self._clock, self._monotonic, self._sleep, self._jitter = clock, monotonic, sleep, jitter
+        self._clock, self._monotonic, self._sleep, self._jitter = flow.clock, monotonic, sleep, jitter
         self._guard = threading.Lock()  # held for a moment only: never across an await or I/O
         self._inflight: Future[str] | None = None
         self._token = ""
@@ -122,7 +113,6 @@ class TokenManager:
         expired = left is not None and left <= 0 and not shown.refresh_token
         return {
             "provider": self._flow.config.name,
-            "configured": True,
             "signed_in": shown.state == "ok" and not expired,
             "account": shown.account,
             "scopes": list(shown.scopes),
@@ -146,48 +136,45 @@ class TokenManager:
         return future
 
     def _run(self, future: Future[str], rejected: str | None) -> None:
-        token = ""
-        failure: AuthError | None = None
+        outcome: str | AuthError
         try:
-            token = self._renewed(rejected)
-        except LoginRequired as error:
-            failure = LoginRequired(f"{error} Run: {f'{self._command} login'.strip()}", code=error.code)
-        except AuthError as error:
-            failure = error
-        except Exception as error:  # a bug or the disk: the waiting callers have to hear of it
-            failure = TransientAuthError(f"The sign-in cannot be read or renewed ({type(error).__name__}).", code="io")
-        if failure is not None and self._survives(failure, rejected):
-            token, failure = self._token, None
+            outcome = self._renewed(rejected)
+        except Exception as error:  # a bug or the disk, too: the waiting callers have to hear of it
+            outcome = self._failed(error, rejected)
         with self._guard:
             self._inflight = None
-        if failure is not None:
-            future.set_exception(failure)
+        if isinstance(outcome, str):
+            future.set_result(outcome)
         else:
-            future.set_result(token)
+            future.set_exception(outcome)
 
-    def _survives(self, failure: AuthError, rejected: str | None) -> bool:
-        """Note a failed renewal; whether the old token can be used in the meantime."""
-        log.warning("token renewal failed: %s", failure.code)
-        self._last_error, now = failure.code, self._monotonic()
-        if isinstance(failure, LoginRequired) or self._token in ("", rejected) or now >= self._expires_at:
-            return False
-        asked = failure.retry_after or 0.0
-        self._renew_at, self._dies_at = now + max(30.0, min(asked, 600.0)), self._expires_at
+    def _failed(self, error: Exception, rejected: str | None) -> str | AuthError:
+        """Note a failed renewal. Return the old token where it can be used in the meantime, else what to raise."""
+        if not isinstance(error, AuthError):
+            message = f"The sign-in cannot be read or renewed ({type(error).__name__})."
+            error = TransientAuthError(message, code="io")
+        log.warning("token renewal failed: %s", error.code)
+        self._last_error, now = error.code, self._monotonic()
+        if isinstance(error, LoginRequired):
+            return LoginRequired(f"{error} Run: {f'{self._command} login'.strip()}", code=error.code)
+        if self._token in ("", rejected) or now >= self._expires_at:
+            return error
+        self._renew_at, self._dies_at = now + max(30.0, min(error.retry_after or 0.0, 600.0)), self._expires_at
         self._stamp = self._store.stamp(self._key)  # our own marks in the store are no news
-        return True
+        return self._token
 
     # -- one renewal at a time on this machine
 
     def _renewed(self, rejected: str | None) -> str:
-        store, key = self._store, self._key
-        stamp = store.stamp(key)
+        stamp = self._store.stamp(self._key)
         record = self._signed_in(stamp)
         if not self._unsaved and self._good(record, rejected):
             self._last_error = ""
             return self._adopt(record, stamp)
-        with store.lock(key):
-            self._save_late()
-            stamp = store.stamp(key)
+        with self._store.lock(self._key):
+            if self._unsaved:
+                self._save_late(*self._unsaved)
+            stamp = self._store.stamp(self._key)
             record = self._signed_in(stamp)  # another process may have renewed it while this one waited
             if self._good(record, rejected):
                 return self._adopt(record, stamp)
@@ -221,7 +208,7 @@ class TokenManager:
         self._store.save(self._key, marked)
         usable = record.access_token != rejected and (record.expires_at or 0) > now
         try:
-            token = self._request(record, tries=1 if usable else _TRIES)
+            token = self._request(record, tries=1 if usable else 3)
         except LoginRequired as error:
             found = self._store.load(self._key)  # a writer that did not honour the lock may have won
             if found and found.refresh_token != record.refresh_token and self._good(found, rejected):
@@ -233,7 +220,9 @@ class TokenManager:
             if isinstance(error, ConfigError) or (isinstance(error, TransientAuthError) and not error.ambiguous):
                 self._store.save(self._key, record)  # certainly not used: take the mark off
             raise
-        return self._keep(marked, _with_token(record, token, self._clock()))
+        renewed = ("access_token", "refresh_token", "expires_at", "scopes")
+        fresh: dict[str, Any] = {name: getattr(token, name) for name in renewed}
+        return self._keep(marked, replace(record, **fresh, obtained_at=self._clock(), attempt=None))
 
     def _request(self, record: TokenRecord, tries: int) -> OAuth2Token:
         attempt, ambiguous = 1, False
@@ -261,19 +250,15 @@ class TokenManager:
             log.error("the renewed sign-in cannot be saved; it is kept in memory and tried again")
         return self._adopt(fresh, self._store.stamp(self._key))
 
-    def _save_late(self) -> None:
-        if self._unsaved is None:
-            return
-        before, fresh = self._unsaved
+    def _save_late(self, before: TokenRecord, fresh: TokenRecord) -> None:
         if self._store.load(self._key) == before:  # nobody signed in or out meanwhile
             self._store.save(self._key, fresh)
         self._unsaved, self._last_error = None, ""
 
     def _adopt(self, record: TokenRecord, stamp: object) -> str:
         """Take a record into memory. Within the process its expiry is running time: wall clocks jump."""
-        now, left = self._monotonic(), float("inf")
-        if record.expires_at is not None:
-            left = record.expires_at - self._clock()
+        now = self._monotonic()
+        left = float("inf") if record.expires_at is None else record.expires_at - self._clock()
         window = _window(record) * (1 + 0.1 * self._jitter())  # replicas do not all renew in the same second
         self._expires_at = now + left
         self._dies_at = now + left - min(60.0, window / 2)
@@ -289,20 +274,7 @@ class TokenManager:
         return LoginRequired(message, code=reason)
 
 
-def _with_token(record: TokenRecord, token: OAuth2Token, now: float) -> TokenRecord:
-    return replace(
-        record,
-        access_token=token.access_token,
-        refresh_token=token.refresh_token,
-        expires_at=token.expires_at,
-        obtained_at=now,
-        scopes=token.scopes,
-        attempt=None,
-    )
-
-
 def _window(record: TokenRecord) -> float:
     """Seconds before expiry at which renewal begins: 5 minutes, or a fifth of a short life."""
-    if record.expires_at is None:
-        return 0.0
-    return min(300.0, max(0.0, record.expires_at - record.obtained_at) / 5)
+    lifetime = 0.0 if record.expires_at is None else record.expires_at - record.obtained_at
+    return min(300.0, max(0.0, lifetime) / 5)

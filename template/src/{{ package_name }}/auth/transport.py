@@ -39,15 +39,9 @@ Send = Callable[..., Awaitable[Reply]]  # as `send`
 
 
 async def send(
-    method: str,
-    url: str,
-    headers: Mapping[str, str],
-    body: bytes = b"",
-    *,
-    public_only: bool = False,
-    deadline: float = 20.0,  # seconds
+    method: str, url: str, headers: dict[str, str], body: bytes = b"", public_only: bool = False, deadline: float = 20
 ) -> Reply:
-    """Send one request and return what came back within `deadline` and MAX_BODY.
+    """Send one request and return what came back within `deadline` seconds and MAX_BODY bytes.
 
     `public_only` refuses to connect to an address that is not public. Raises TransientAuthError when nothing usable
     came in time, ProtocolError when what came is out of bounds.

@@ -17,8 +17,8 @@ _UNICAST = ipaddress.ip_network("2000::/3")
 def check_url(url: str, what: str, *, loopback: bool = True) -> SplitResult:
     """Return the parts of an endpoint URL: https, or http on a loopback address where `loopback` allows it.
 
-    Stops CVE-2025-6514 and its kin: `javascript:`, `file:`, `--option`, quotes for a shell, control
-    characters, and `https://good@evil`. Raises ConfigError, which does not repeat the URL.
+    Stops CVE-2025-6514 and its kin: `javascript:`, `file:`, `--option`, quotes for a shell, control characters, and
+    `https://good@evil`. Raises ConfigError, which does not repeat the URL.
     """
     if len(url) <= 8192 and _URL.fullmatch(url):
         with suppress(ValueError):

@@ -75,7 +75,7 @@ async def _sign_in(args: argparse.Namespace, flow: OAuth2Flow) -> TokenRecord:
 
     from ..auth.errors import AuthError
     from ..auth.login import browser_login, device_login, paste_login
-    from ..auth.token_manager import first_record
+    from ..auth.records import TokenRecord
 
     if args.device:
         token = await device_login(flow)
@@ -88,7 +88,17 @@ async def _sign_in(args: argparse.Namespace, flow: OAuth2Flow) -> TokenRecord:
         account = await flow.account(token)
     except AuthError:  # a nicety: the sign-in is good without it
         account = ""
-    return first_record(await flow.endpoints(), token, flow.clock(), account)
+    at = await flow.endpoints()  # where alone the tokens may go back
+    return TokenRecord(
+        token.access_token,
+        token.refresh_token,
+        expires_at=token.expires_at,
+        obtained_at=flow.clock(),
+        scopes=token.scopes,
+        account=account,
+        token_url=at.token_url,
+        revocation_url=at.revocation_url,
+    )
 
 
 def _status(args: argparse.Namespace) -> int:
