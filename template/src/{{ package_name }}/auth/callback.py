@@ -7,7 +7,6 @@ import base64
 import errno
 import hashlib
 import socket
-import sys
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -116,8 +115,8 @@ class CallbackServer:
 def _bind(address: str, port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        # On Windows, SO_REUSEADDR would let another program take the port over.
-        option = socket.SO_EXCLUSIVEADDRUSE if sys.platform == "win32" else socket.SO_REUSEADDR
+        # Windows has the first, and there the second would let another program take the port over.
+        option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
         sock.setsockopt(socket.SOL_SOCKET, option, 1)
         if ":" in address:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
