@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import secrets
 import threading
 import time
@@ -70,6 +71,8 @@ class FakeProvider:
         body["refresh_token"] = refresh = self.new("rt-")
         self.families.setdefault(family, set()).add(refresh)
         self.live[refresh] = family
+        if self.style == "google":
+            body["scope"] = re.sub(r"\b(email|profile)\b", r"https://www.googleapis.com/auth/userinfo.\1", scope)
         if self.style == "github":
             body["scope"] = scope.replace(" ", ",")
             if self.expires_in is None:

@@ -32,7 +32,8 @@ class Cli:
     """One person's shell: an environment, a data directory, a provider."""
 
     def __init__(self, p: FakeProvider, tmp_path: Path, **env: str) -> None:
-        options: dict[str, Any] = {"scopes": ["read"], "base_url": p.base}
+        scopes = ["openid", "email"] if p.style == "google" else ["read"]
+        options: dict[str, Any] = {"scopes": scopes, "base_url": p.base}
         if p.style == "rfc":
             options = {"scopes": ["read"], "issuer": p.base, "name": "Fake"}
         self.data = tmp_path / "data"
@@ -106,6 +107,7 @@ def test_sign_in_status_renew_sign_out(style: str, tmp_path: Path) -> None:
         code, out, err = cli.login()
         assert (code, out) == (0, ""), err
         assert "Signed in to" in err
+        assert "not granted" not in err
         code, out, err = cli.run("status")
         assert code == 0, err
         assert re.search(r"expires in: +3[56]\d\d seconds", out)

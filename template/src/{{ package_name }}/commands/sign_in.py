@@ -63,8 +63,9 @@ def _login(args: argparse.Namespace) -> int:
         store.save(key, record)
     if plaintext:
         say("Warning: the tokens are stored in PLAIN TEXT. Whoever reads the file can use them.")
-    missing = set(flow.config.scopes) - set(record.scopes) - {"offline_access"}
-    if missing and record.scopes:
+    # Google answers `email` with https://www.googleapis.com/auth/userinfo.email; nobody repeats `offline_access`.
+    granted = {*record.scopes, *(scope.rpartition("/userinfo.")[2] for scope in record.scopes), "offline_access"}
+    if record.scopes and (missing := set(flow.config.scopes) - granted):
         say(f"Note: not granted as asked: {' '.join(sorted(missing))}")
     say(f"Signed in to {flow.config.name}{f' as {record.account}' if record.account else ''}.")
     return 0
