@@ -12,6 +12,7 @@ import pytest
 from .fake_provider import FakeProvider
 from .package import (
     ConfigError,
+    CustomOAuth,
     GitHubOAuth,
     LoginRequired,
     OAuth2Config,
@@ -164,3 +165,17 @@ async def test_the_guides_github_sample(provider: FakeProvider) -> None:
         await github.refresh_token("nonsense")
     assert await github.revoke(tokens) is True
     assert provider.revoked == [tokens.access_token]
+
+
+async def test_the_guides_custom_sample(provider: FakeProvider) -> None:
+    custom = CustomOAuth(
+        name="MyProvider",
+        authorization_url="https://auth.example.com/authorize",
+        token_url=f"{provider.base}/token",
+        client_id=provider.client_id,
+        client_secret="s3cret",
+        scopes=["custom:scope"],
+    )
+    assert "scope=custom%3Ascope" in custom.get_authorization_url()
+    with pytest.raises(LoginRequired, match="MyProvider refused"):
+        await custom.exchange_code("another code")
