@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit
@@ -32,6 +33,7 @@ class FakeProvider:
     rotate: bool = True
     send_iss: bool = True
     delay: float = 0.0
+    consent: bool = False  # show a page to click on; otherwise consent is given at once
     base: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
     faults: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
@@ -87,8 +89,13 @@ class FakeProvider:
             "authorization_response_iss_parameter_supported": True,
         } | self.metadata
 
+    def consent_page(self, query: str) -> bytes:
+        links = (f'<a href="?{escape(query)}&amp;answer={answer}">{answer}</a>' for answer in ("Authorize", "Cancel"))
+        head = '<!doctype html><title>Consent</title><link rel="icon" href="data:,">'
+        return f"{head}<h1>May this program act as you?</h1>{' '.join(links)}".encode()
+
     def authorize(self, query: str) -> tuple[int, dict[str, str]]:
-        """Consent at once: (302, the redirect) or (400, why)."""
+        """The answer to the consent: (302, the redirect) or (400, why)."""
         q = dict(parse_qsl(query))
         wrong = [
             q.get("response_type") != "code",
@@ -103,10 +110,12 @@ class FakeProvider:
         ]
         if any(wrong):
             return 400, {"wrong": str(wrong)}
-        code = self.new("code-")
-        with self.lock:
-            self.codes[code] = q
-        back = {"code": code, "state": q["state"]}
+        back = {"error": "access_denied", "state": q["state"]}
+        if q.get("answer") != "Cancel":
+            code = self.new("code-")
+            with self.lock:
+                self.codes[code] = q
+            back = {"code": code, "state": q["state"]}
         if self.send_iss and self.style != "azure":
             back["iss"] = self.issuer
         return 302, {"Location": f"{q['redirect_uri']}?{urlencode(back)}"}
@@ -191,8 +200,10 @@ class Handler(BaseHTTPRequestHandler):
         if ".well-known/" in url.path:
             self.answer(200, {}, p.document())
         elif url.path.endswith("/authorize") or url.path.endswith("/auth"):
-            status, headers = p.authorize(url.query)
-            self.answer(status, headers)
+            if p.consent and "answer=" not in url.query:
+                self.answer(200, {"Content-Type": "text/html; charset=utf-8"}, p.consent_page(url.query))
+            else:
+                self.answer(*p.authorize(url.query))
         elif url.path.endswith(("/user", "/userinfo")):
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
             known = token in self.provider.access
