@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -25,11 +26,11 @@ FLAGS = """
     --headless --remote-debugging-pipe --no-first-run --disable-gpu --disable-dev-shm-usage --disable-extensions
     --disable-background-networking --disable-component-update --disable-sync --window-size=900,600 about:blank
 """.split()
-SCHEMES = {"light": ("rgb(255, 255, 255)", "rgb(28, 33, 40)"), "dark": ("rgb(20, 24, 29)", "rgb(230, 237, 243)")}
+SCHEMES = ("light", "dark")
 SHOWN = """JSON.stringify({
     title: document.title, heading: document.querySelector('h1').textContent, text: document.body.innerText,
-    size: getComputedStyle(document.body).fontSize, refused: window.refused,
-    colours: [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color],
+    ground: getComputedStyle(document.body).backgroundColor, ink: getComputedStyle(document.body).color,
+    refused: window.refused,
 })"""
 PLACE = """(() => {
     const box = [...document.links].find(link => link.text === '%s').getBoundingClientRect();
@@ -145,12 +146,25 @@ def sign_in(server: Server, folder: Path, answer: str) -> tuple[subprocess.Compl
     return done, json.loads((folder / "seen.json").read_text())
 
 
+def luminance(colour: str) -> float:
+    """From 0 to 1 (WCAG 2.2, relative luminance). 0.5, which fits no scheme, for what is not opaque: no style at all."""
+    if not (found := re.fullmatch(r"rgb\((\d+), (\d+), (\d+)\)", colour)):
+        return 0.5
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (int(n) / 255 for n in found.groups())
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
 def check_page(check: Checks, seen: dict[str, Any], origin: str, title: str) -> None:
-    for scheme, colours in SCHEMES.items():
+    for scheme in SCHEMES:
         shown = seen["shown"][scheme]
+        ground, ink = luminance(shown["ground"]), luminance(shown["ink"])
+        contrast = (max(ground, ink) + 0.05) / (min(ground, ink) + 0.05)
         check(f"{scheme}: the page is titled {title!r}", shown["title"] == shown["heading"] == title, shown)
         check(f"{scheme}: it says where to go on", "Go back to the terminal" in shown["text"], shown)
-        check(f"{scheme}: the style is applied", (shown["size"], tuple(shown["colours"])) == ("17px", colours), shown)
+        check(f"{scheme}: its ground is {scheme}", ground > 0.8 if scheme == "light" else ground < 0.1, shown)
+        check(f"{scheme}: it reads well (contrast of 7 or more)", contrast >= 7, contrast)
         check(f"{scheme}: the content security policy stopped nothing", shown["refused"] == [], shown)
     back = next((url for url in seen["requested"] if "/callback?" in url), "").partition("/callback?")[0]
     check("the redirect went to loopback", back.startswith("http://127.0.0.1:"), seen["requested"])
