@@ -156,7 +156,7 @@ def everything_that_fails(person: Person) -> dict[str, BaseException]:
     person.fails("odd error", lambda: person.login(lambda query: query.replace("code=", f"error={PROSE}%20&c=")))
     person.fails("no verifier", lambda: asyncio.run(flow.exchange_code(parse_qs(person.redirect)["code"][0])))
     person.fails("short verifier", lambda: PKCECodeVerifier(CLIENT_SECRET))
-    person.fails("no key", lambda: Cipher(TOKEN_KEY[:-6]))
+    person.fails("no key", lambda: Cipher(CLIENT_SECRET))
     person.fails("bad secret", lambda: OAuth2Config("client-1", p.base, p.base, client_secret=f"{CLIENT_SECRET}\n"))
     person.fails("another key", lambda: FileStore(store.directory, lambda: Cipher("11" * 32)).load(key))
     (file,) = store.directory.glob("*.json")
