@@ -79,11 +79,11 @@ class Chromium:
             message, _, self._rest = self._rest.partition(b"\0")
             answer = json.loads(message)
             if answer.get("id") == self._number:
-                return answer["result"]
+                return answer.get("result", {})  # none where the page went away in the middle of a question
             self.events.append(answer)
 
     def evaluate(self, expression: str) -> Any:
-        return self.ask("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+        return self.ask("Runtime.evaluate", expression=expression, returnByValue=True).get("result", {}).get("value")
 
     def wait_for(self, condition: str) -> None:
         for _ in range(200):
