@@ -33,6 +33,7 @@ class FakeProvider:
     rotate: bool = True
     send_iss: bool = True
     delay: float = 0.0
+    interval: int = 5  # seconds between the questions of a device
     consent: bool = False  # show a page to click on; otherwise consent is given at once
     base: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -239,7 +240,7 @@ class Handler(BaseHTTPRequestHandler):
                     "device_code": code,
                     "user_code": "ABCD-EFGH",
                     uri: f"{p.base}/device",
-                    "interval": 5,
+                    "interval": p.interval,
                     "expires_in": 900,
                 },
             )
