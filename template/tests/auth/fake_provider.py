@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit
@@ -33,6 +34,8 @@ class FakeProvider:
     rotate: bool = True
     send_iss: bool = True
     delay: float = 0.0
+    interval: int = 5  # seconds between the questions of a device
+    consent: bool = False  # show a page to click on; otherwise consent is given at once
     base: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
     faults: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
@@ -90,8 +93,13 @@ class FakeProvider:
             "authorization_response_iss_parameter_supported": True,
         } | self.metadata
 
+    def consent_page(self, query: str) -> bytes:
+        links = (f'<a href="?{escape(query)}&amp;answer={answer}">{answer}</a>' for answer in ("Authorize", "Cancel"))
+        head = '<!doctype html><title>Consent</title><link rel="icon" href="data:,">'
+        return f"{head}<h1>May this program act as you?</h1>{' '.join(links)}".encode()
+
     def authorize(self, query: str) -> tuple[int, dict[str, str]]:
-        """Consent at once: (302, the redirect) or (400, why)."""
+        """The answer to the consent: (302, the redirect) or (400, why)."""
         q = dict(parse_qsl(query))
         wrong = [
             q.get("response_type") != "code",
@@ -106,10 +114,12 @@ class FakeProvider:
         ]
         if any(wrong):
             return 400, {"wrong": str(wrong)}
-        code = self.new("code-")
-        with self.lock:
-            self.codes[code] = q
-        back = {"code": code, "state": q["state"]}
+        back = {"error": "access_denied", "state": q["state"]}
+        if q.get("answer") != "Cancel":
+            code = self.new("code-")
+            with self.lock:
+                self.codes[code] = q
+            back = {"code": code, "state": q["state"]}
         if self.send_iss and self.style != "azure":
             back["iss"] = self.issuer
         return 302, {"Location": f"{q['redirect_uri']}?{urlencode(back)}"}
@@ -194,8 +204,10 @@ class Handler(BaseHTTPRequestHandler):
         if ".well-known/" in url.path:
             self.answer(200, {}, p.document())
         elif url.path.endswith("/authorize") or url.path.endswith("/auth"):
-            status, headers = p.authorize(url.query)
-            self.answer(status, headers)
+            if p.consent and "answer=" not in url.query:
+                self.answer(200, {"Content-Type": "text/html; charset=utf-8"}, p.consent_page(url.query))
+            else:
+                self.answer(*p.authorize(url.query))
         elif url.path.endswith(("/user", "/userinfo")):
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
             known = token in self.provider.access
@@ -231,7 +243,7 @@ class Handler(BaseHTTPRequestHandler):
                     "device_code": code,
                     "user_code": "ABCD-EFGH",
                     uri: f"{p.base}/device",
-                    "interval": 5,
+                    "interval": p.interval,
                     "expires_in": 900,
                 },
             )

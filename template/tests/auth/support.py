@@ -1,13 +1,14 @@
-"""What the sign-in tests share: a flow to the fake provider, and a store."""
+"""What the sign-in tests share: a flow to the fake provider, a store, and a sign-in in it."""
 
 from __future__ import annotations
 
 import base64
+import time
 from pathlib import Path
 from typing import Any
 
 from .fake_provider import FakeProvider
-from .package import Cipher, FileStore, OAuth2Config, OAuth2Flow
+from .package import Cipher, FileStore, OAuth2Config, OAuth2Flow, TokenManager, TokenRecord, key_of
 
 TOKEN_KEY = base64.b64encode(bytes(range(32))).decode()
 
@@ -31,3 +32,30 @@ def flow_for(p: FakeProvider, **more: Any) -> OAuth2Flow:
 
 def store_at(path: Path) -> FileStore:
     return FileStore(path / "sign-in", lambda: Cipher(TOKEN_KEY))
+
+
+def sign_in(p: FakeProvider, tmp_path: Path, left: float = 0.0, **more: Any) -> TokenRecord:
+    """Store a sign-in as `login` would, with `left` seconds to live."""
+    flow, store = flow_for(p), store_at(tmp_path)
+    body = p.issue()
+    record = TokenRecord(
+        body["access_token"],
+        body["refresh_token"],
+        expires_at=time.time() + left,
+        obtained_at=time.time() + left - 3600,
+        token_url=flow.config.token_url,
+    )
+    record = TokenRecord(**record.__dict__ | more)
+    with store.lock(key_of(flow)):
+        store.save(key_of(flow), record)
+    return record
+
+
+def manager_for(p: FakeProvider, tmp_path: Path, **more: Any) -> TokenManager:
+    return TokenManager(flow_for(p), store=store_at(tmp_path), command="demo", **more)
+
+
+def stored(p: FakeProvider, tmp_path: Path) -> TokenRecord:
+    record = store_at(tmp_path).load(key_of(flow_for(p)))
+    assert record is not None
+    return record

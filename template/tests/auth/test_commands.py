@@ -127,7 +127,7 @@ def test_sign_in_status_renew_sign_out(style: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("style", STYLES)
 def test_device_sign_in(style: str, tmp_path: Path) -> None:
     secret = None if style == "azure" else "s3cret"
-    with running(style=style, client_secret=secret) as p:
+    with running(style=style, client_secret=secret, interval=1) as p:
         cli = Cli(p, tmp_path)
         if style in ("azure", "github"):
             del cli.env["OAUTH_CLIENT_SECRET"]

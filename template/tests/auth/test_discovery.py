@@ -1,9 +1,8 @@
-"""Endpoints from metadata, and the attacks that travel in it (A1, A5-A8); the provider profiles."""
+"""Endpoints from metadata, and the attacks that travel in it (A1, A5-A8; see also test_transport.py); the provider profiles."""
 
 from __future__ import annotations
 
 import json
-import socket
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,30 +19,10 @@ from .package import (
     OAuth2Config,
     OAuth2Flow,
     Reply,
-    transport,
 )
 
 pytestmark = pytest.mark.anyio
 JSON = {"content-type": "application/json"}
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "2130706433", "0x7f000001", "localhost", "[::ffff:127.0.0.1]"])
-async def test_a7_spelled_otherwise_is_refused_at_connect_time(host: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        await transport.send("GET", f"https://{host}:1/", {}, public_only=True)
-    assert caught.value.code == "not_public"
-
-
-async def test_a7_rebinding_cannot_happen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name is looked up once, and one bad address among good ones is enough to refuse."""
-    answers: list[list[str]] = [["8.8.8.8", "127.0.0.1"]]
-
-    def look_up(*args: Any, **more: Any) -> Any:
-        return [(2, 1, 6, "", (a, 443)) for a in answers.pop()]
-
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    with pytest.raises(ConfigError):
-        await transport.send("GET", "https://evil.example/", {}, public_only=True)
 
 
 def discovering(p: FakeProvider) -> CustomOAuth:

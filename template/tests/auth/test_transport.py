@@ -1,0 +1,178 @@
+"""Where a request really goes: the address that was checked (A7), the certificate of the name, proxies."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from .fake_provider import FakeProvider
+from .package import ConfigError, TransientAuthError, transport
+
+pytestmark = pytest.mark.anyio
+NAME = "id.example"
+
+
+class Listener:
+    """Answers one request for each connection, and keeps the heads and, with TLS, the names that were asked for."""
+
+    def __init__(self, status: str = "200 OK") -> None:
+        self.heads: list[str] = []
+        self.names: list[str | None] = []
+        self.port = 0
+        self._status = status
+
+    @asynccontextmanager
+    async def listening(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[Listener]:
+        if tls:
+            tls.sni_callback = lambda _socket, name, _context: self.names.append(name)
+        async with await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls) as server:
+            self.port = server.sockets[0].getsockname()[1]
+            yield self
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.write(f"HTTP/1.1 {self._status}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}".encode())
+        await writer.drain()
+        writer.close()
+
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Names and their addresses. A name is looked up once: with it goes its entry."""
+    addresses: dict[str, list[str]] = {}
+
+    def look_up(host: str, port: int, *args: Any, **more: Any) -> Any:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (it, port)) for it in addresses.pop(host)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return addresses
+
+
+@pytest.fixture
+def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """A server's side, with a certificate for NAME that the client's side trusts."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - day, now + day)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, SHA256())
+        .public_bytes(Encoding.PEM)
+    )
+    (tmp_path / "certificate.pem").write_bytes(certificate)
+    both = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate
+    (tmp_path / "both.pem").write_bytes(both)
+    trusting = ssl.create_default_context(cafile=str(tmp_path / "certificate.pem"))
+    monkeypatch.setattr(transport, "_tls", lambda: trusting)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "both.pem")
+    return context
+
+
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Listener:
+    """What a company's proxy is sent; once it listens, `use_proxy` puts it into the environment."""
+    for variable in [it for it in os.environ if it.lower().endswith("_proxy")]:
+        monkeypatch.delenv(variable)
+    return Listener("502 Bad Gateway")
+
+
+def use_proxy(proxy: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.port}")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "2130706433", "0x7f000001", "localhost", "[::ffff:127.0.0.1]"])
+async def test_a7_spelled_otherwise_is_refused_at_connect_time(host: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        await transport.send("GET", f"https://{host}:1/", {}, public_only=True)
+    assert caught.value.code == "not_public"
+
+
+async def test_a7_one_bad_address_among_good_ones_is_enough_to_refuse(resolver: dict[str, list[str]]) -> None:
+    resolver["evil.example"] = ["8.8.8.8", "127.0.0.1"]
+    with pytest.raises(ConfigError):
+        await transport.send("GET", "https://evil.example/", {}, public_only=True)
+
+
+@pytest.mark.parametrize("host", [NAME, "other.example"])
+async def test_a7_the_address_is_pinned_and_the_certificate_is_the_names(
+    host: str, resolver: dict[str, list[str]], tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name is looked up once (DNS rebinding), and who answers there still has to prove that it is that name."""
+    resolver[host] = ["127.0.0.1"]
+    monkeypatch.setattr(transport, "is_public_address", lambda address: address == "127.0.0.1")
+    async with Listener().listening(tls) as server:
+        url = f"https://{host}:{server.port}/token?a=b"
+        if host == NAME:
+            assert (await transport.send("GET", url, {}, public_only=True)).status == 200
+            assert server.heads[0].startswith("GET /token?a=b HTTP/1.1\r\n")
+            assert f"\r\nHost: {NAME}:{server.port}\r\n" in server.heads[0]
+        else:
+            with pytest.raises(TransientAuthError) as caught:
+                await transport.send("GET", url, {}, public_only=True)
+            assert caught.value.code == "unreachable"
+            assert server.heads == []
+    assert server.names == [host]
+    assert resolver == {}
+
+
+@pytest.mark.parametrize(
+    ("url", "line"),
+    [("https://api.example/token", "CONNECT api.example:443"), ("http://api.example/x", "GET http://api.example/x")],
+)
+async def test_a_proxy_takes_what_goes_out_and_looks_its_name_up(
+    url: str, line: str, proxy: Listener, resolver: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with proxy.listening():
+        use_proxy(proxy, monkeypatch)
+        if url.startswith("https"):
+            with pytest.raises(TransientAuthError):
+                await transport.send("GET", url, {"Authorization": "Bearer sentinel"})
+            assert "sentinel" not in proxy.heads[0]
+        else:
+            assert (await transport.send("GET", url, {})).status == 502
+    assert [head.splitlines()[0] for head in proxy.heads] == [f"{line} HTTP/1.1"]
+
+
+async def test_no_proxy_hears_of_this_machine(
+    provider: FakeProvider, proxy: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with proxy.listening():
+        use_proxy(proxy, monkeypatch)
+        for base in (provider.base, provider.base.replace("127.0.0.1", "localhost")):
+            reply = await transport.send("GET", f"{base}/.well-known/openid-configuration", {})
+            assert reply.status == 200
+    assert proxy.heads == []
+
+
+async def test_a7_no_proxy_steps_around_the_check_of_the_address(
+    proxy: Listener, resolver: dict[str, list[str]], tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with proxy.listening(), Listener().listening(tls) as server:
+        use_proxy(proxy, monkeypatch)
+        resolver[NAME] = ["169.254.169.254"]
+        with pytest.raises(ConfigError):
+            await transport.send("GET", f"https://{NAME}:{server.port}/", {}, public_only=True)
+        assert server.heads == []
+        resolver[NAME] = ["127.0.0.1"]
+        monkeypatch.setattr(transport, "is_public_address", lambda _: True)
+        assert (await transport.send("GET", f"https://{NAME}:{server.port}/", {}, public_only=True)).status == 200
+    assert proxy.heads == []
+    assert len(server.heads) == 1
