@@ -102,6 +102,25 @@ class Keychain:
         if self._bounded(write, WRITE_SECONDS) != value:
             raise KeychainError("The OS keyring did not keep the value.")
 
+    def keep(self, name: str, value: str) -> str:
+        """What is under `name`, or where there is nothing `value`, from now on: it never replaces.
+
+        Raises:
+            KeychainError: as for `set`.
+        """
+
+        def find_or_write(backend: Backend) -> str | None:
+            if found := backend.get_password(COMMAND, name):
+                return found
+            backend.set_password(COMMAND, name, value)
+            return backend.get_password(COMMAND, name)
+
+        self._cache.pop(name, None)
+        kept = self._bounded(find_or_write, WRITE_SECONDS)
+        if not kept:
+            raise KeychainError("The OS keyring did not keep the value.")
+        return kept
+
     def delete(self, name: str) -> bool:
         """Remove `name`. False where it was not there.
 

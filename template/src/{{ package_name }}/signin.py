@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .answers import COMMAND, OAUTH_OPTIONS, OAUTH_PROVIDER
 from .credentials import SOURCES
 from .errors import ServerError, UsageError
+from .keychain import KeychainError
 from .settings import Settings, is_loopback
 
 if TYPE_CHECKING:
@@ -67,22 +68,21 @@ def cipher(*, create: bool = False) -> Cipher | None:
     limit and, on macOS, ask the person again at every renewal.
 
     Raises:
-        ServerError: it is set twice, unreadable or not a key.
+        ServerError: it is set twice, unreadable or not a key; with `create`, there is no keyring to put it into.
     """
     from .auth.keys import Cipher
 
     if found := SOURCES.credential("TOKEN_KEY", multiline=True):
         return Cipher(found.value, f"TOKEN_KEY from {found.source}")
+    if not create:
+        return None
     keychain = SOURCES.keychain
-    # A keyring that does not answer may still hold the key: it must not be written over.
-    if not create or keychain is None or keychain.problem():
-        return None
-    fresh = base64.b64encode(secrets.token_bytes(32)).decode()
-    try:
-        keychain.set("TOKEN_KEY", fresh)
-    except ServerError:
-        return None
-    return Cipher(fresh, "TOKEN_KEY from OS keyring")
+    problem = keychain.problem() if keychain else "The OS keyring is switched off (MCP_KEYRING)."
+    if keychain is None or problem:
+        raise KeychainError(problem)
+    # One that was unlocked only just now may hold a key: `keep` looks once more.
+    kept = keychain.keep("TOKEN_KEY", base64.b64encode(secrets.token_bytes(32)).decode())
+    return Cipher(kept, "TOKEN_KEY from OS keyring")
 
 
 def given() -> tuple[str | None, str | None]:

@@ -40,7 +40,7 @@ from .package import (
     key_of,
     logs,
 )
-from .support import flow_for
+from .support import flow_for, manager_for, sign_in
 from .test_commands import Cli, read_url
 
 PACKAGE = OAuth2Config.__module__.rpartition(".")[0]
@@ -201,7 +201,23 @@ def test_a14_exceptions_and_the_log_at_debug(
                     if type(value).__module__.startswith(PACKAGE):
                         checked.add(type(value).__name__)
                         assert shown(secrets, repr(value)) == [], (name, variable)
-    assert {"OAuth2Flow", "OAuth2Config", "Reply", "AuthorizationRequest", "TokenManager", "TokenRecord"} <= checked
+    assert {"OAuth2Flow", "OAuth2Config", "Reply", "AuthorizationRequest", "TokenManager"} <= checked
+
+
+@pytest.mark.parametrize("fault", ["down", "gzip", "cut off", "not json"])
+def test_a14_what_a_tool_call_gets_holds_no_frame_of_the_exchange(
+    provider: FakeProvider, tmp_path: Path, fault: str
+) -> None:
+    """So that not even a crash reporter that takes local variables along can send a token away."""
+    record = sign_in(provider, tmp_path)
+    provider.faults = [FAULTS[fault]] * 3
+    with pytest.raises(AuthError) as caught:
+        asyncio.run(manager_for(provider, tmp_path, sleep=lambda _: None).get_token())
+    error = caught.value
+    assert (error.__cause__, error.__context__) == (None, None)
+    stack = traceback.TracebackException.from_exception(error, capture_locals=True).stack
+    shown = str([frame.locals for frame in stack if Path(__file__).parent.as_posix() not in frame.filename])
+    assert not [it for it in (record.access_token, record.refresh_token, "s3cret", PROSE) if str(it) in shown]
 
 
 def test_a14_objects_show_nothing_of_what_they_hold(provider: FakeProvider, tmp_path: Path) -> None:

@@ -175,6 +175,9 @@ BAD_URLS = [
         "https://a:0/",
         "https://[::1",
         "https://a/%20|x",
+        "https://a..b/",
+        "https://.example/",
+        f"https://{'a' * 64}.example/",
     ),
 ]
 

@@ -17,7 +17,8 @@ from .package import (
     FileStore,
     LoginRequired,
     RecordKey,
-    ServerError,
+    Keychain,
+    KeychainError,
     Sources,
     TokenRecord,
     signin,
@@ -165,10 +166,10 @@ class MemoryKeychain:
     def get(self, name: str) -> str | None:
         return self.kept.get(name) if self.how != "locked" else None
 
-    def set(self, name: str, value: str) -> None:
+    def keep(self, name: str, value: str) -> str:
         if self.how == "forgets":
-            raise ServerError("The OS keyring did not keep the value.")
-        self.kept[name] = value
+            raise KeychainError("The OS keyring did not keep the value.")
+        return self.kept.setdefault(name, value)
 
     def problem(self) -> str | None:
         return "No OS keyring on this machine." if self.how in {"absent", "locked"} else None
@@ -194,11 +195,39 @@ def test_keyring_makes_one_key_and_keeps_it(keychain: MemoryKeychain) -> None:
 @pytest.mark.parametrize("how", ["absent", "forgets"])
 def test_a_keyring_that_cannot_be_used_gives_no_cipher(keychain: MemoryKeychain, how: str) -> None:
     keychain.how = how
-    assert signin.cipher(create=True) is None
+    with pytest.raises(KeychainError):
+        signin.cipher(create=True)
 
 
 def test_the_key_in_a_locked_keyring_is_not_written_over(keychain: MemoryKeychain) -> None:
     keychain.how = "locked"
     keychain.kept["TOKEN_KEY"] = TOKEN_KEY
-    assert signin.cipher(create=True) is None
+    with pytest.raises(KeychainError):
+        signin.cipher(create=True)
     assert keychain.kept == {"TOKEN_KEY": TOKEN_KEY}
+
+
+class LateBackend:
+    """A keyring that somebody unlocks while the first read waits."""
+
+    def __init__(self) -> None:
+        self.kept, self.reads = {"TOKEN_KEY": TOKEN_KEY}, 0
+
+    def get_password(self, service: str, name: str) -> str | None:
+        self.reads += 1
+        if self.reads == 1:
+            raise RuntimeError("locked")
+        return self.kept.get(name)
+
+    def set_password(self, service: str, name: str, value: str) -> None:
+        self.kept[name] = value
+
+    def delete_password(self, service: str, name: str) -> None:
+        del self.kept[name]
+
+
+def test_the_key_in_a_keyring_that_was_unlocked_late_is_not_written_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = LateBackend()
+    monkeypatch.setattr(signin, "SOURCES", Sources({}, keychain=Keychain(lambda: backend)))
+    assert signin.cipher(create=True)
+    assert backend.kept == {"TOKEN_KEY": TOKEN_KEY}

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from .fake_provider import FakeProvider
-from .package import ConfigError, TransientAuthError, transport
+from .package import ConfigError, ProtocolError, TransientAuthError, transport
 
 pytestmark = pytest.mark.anyio
 NAME = "id.example"
@@ -176,3 +176,17 @@ async def test_a7_no_proxy_steps_around_the_check_of_the_address(
         assert (await transport.send("GET", f"https://{NAME}:{server.port}/", {}, public_only=True)).status == 200
     assert proxy.heads == []
     assert len(server.heads) == 1
+
+
+@pytest.mark.parametrize("proxy", ["socks5h://127.0.0.1:1", "ftp://127.0.0.1"])
+async def test_a_proxy_of_an_unusable_kind_is_a_setting(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(ConfigError, match="give an http:// one"):
+        await transport.send("GET", "https://id.example/", {})
+
+
+@pytest.mark.parametrize("host", ["xn--a.example", "a..b"])
+@pytest.mark.parametrize("public_only", [True, False])
+async def test_a_name_that_cannot_be_one_is_refused(host: str, public_only: bool) -> None:
+    with pytest.raises((ProtocolError, TransientAuthError)):
+        await transport.send("GET", f"https://{host}/", {}, public_only=public_only)

@@ -14,14 +14,16 @@ from .errors import AuthError, ConfigError
 
 PATH = "/callback"
 _STYLE = """
-body { font: 17px/1.5 system-ui, sans-serif; margin: 14vh auto; max-width: 32rem; padding: 0 1.5rem; color: #1c2128;
-  background: #fff }
-h1 { font-size: 1.5rem }
+:root { color-scheme: light dark }
+body { font: 17px/1.5 system-ui, sans-serif; margin: 18vh auto 0; max-width: 32rem; color: #1c2128; background: #fff }
+main { border-left: 4px solid #1a7f37; margin: 0 1rem; padding: .2rem 1.5rem }
+main.stopped { border-color: #b35900 }
+h1 { font-size: 1.5rem; margin: 0 0 .5rem }
 @media (prefers-color-scheme: dark) { body { color: #e6edf3; background: #14181d } }
 """
-_RECEIVED = "Sign-in received", "Go back to the terminal: it says whether the sign-in is complete."
-_STOPPED = "Sign-in not completed", "Go back to the terminal: it says why, and what to do."
-_REFUSED = "Not a sign-in answer", "If you are signing in, go back to the terminal and open the address it shows."
+_RECEIVED = "received", "Sign-in received", "Go back to the terminal: it says whether it worked."
+_STOPPED = "stopped", "Sign-in not completed", "Go back to the terminal: it says why, and what to do."
+_REFUSED = "stopped", "Not a sign-in answer", "If you are signing in, open the address that the terminal shows."
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _HEADERS = f"""\
 Content-Type: text/html; charset=utf-8
@@ -50,11 +52,6 @@ class CallbackServer:
         self.port = port
         self._servers: list[asyncio.Server] = []
 
-    @property
-    def redirect_uri(self) -> str:
-        """What to register and to send; valid once the server listens."""
-        return f"http://{self._host}:{self.port}{PATH}"
-
     async def __aenter__(self) -> CallbackServer:
         """Listen. ConfigError when a fixed port is busy: another program must not get the code."""
         self._code: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -69,6 +66,7 @@ class CallbackServer:
                 raise ConfigError(message, code="port_busy") from None
             self.port = sock.getsockname()[1]
             self._servers.append(await asyncio.start_server(self._serve, sock=sock, limit=16 * 1024))
+        self.redirect_uri = f"http://{self._host}:{self.port}{PATH}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -128,11 +126,11 @@ def _bind(address: str, port: int) -> socket.socket:
     return sock
 
 
-def _response(status: str, title: str, advice: str) -> bytes:
+def _response(status: str, kind: str, title: str, advice: str) -> bytes:
     page = f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title><meta name="viewport" content="width=device-width">
 <style>{_STYLE}</style>
-<h1>{title}</h1><p>{advice} You can close this window.</p></html>
+<main class="{kind}"><h1>{title}</h1><p>{advice}<p><small>You can close this window.</small></main></html>
 """
     head = f"HTTP/1.1 {status}\n{_HEADERS}Content-Length: {len(page)}\n\n"
     return (head.replace("\n", "\r\n") + page).encode("ascii")

@@ -25,7 +25,7 @@ def say(text: str) -> None:
 
 
 def open_browser(url: str, opener: Callable[[str], object]) -> None:
-    """Open an authorization URL that passed `check_url`, in a daemon thread: some browsers block."""
+    """Open a URL that passes `check_url`, in a daemon thread: some browsers block."""
     check_url(url, "authorization URL")
     threading.Thread(target=opener, args=(url,), name="browser", daemon=True).start()
 

@@ -158,7 +158,8 @@ class TokenManager:
         if isinstance(error, LoginRequired):
             return LoginRequired(f"{error} Run: {f'{self._command} login'.strip()}", code=error.code)
         if self._token in ("", rejected) or now >= self._expires_at:
-            return error
+            error.__context__ = None  # it and the frames hold the refresh token and the client secret
+            return error.with_traceback(None)
         self._renew_at, self._dies_at = now + max(30.0, min(error.retry_after or 0.0, 600.0)), self._expires_at
         self._stamp = self._store.stamp(self._key)  # our own marks in the store are no news
         return self._token

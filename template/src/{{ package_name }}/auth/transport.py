@@ -49,14 +49,16 @@ async def send(
     import httpx
 
     host = urlsplit(url).hostname or ""
-    # A proxy resolves names itself, so it would step around the address check.
-    proxies = not public_only and not is_loopback(host)
+    proxies = not public_only and not is_loopback(host)  # one resolves names itself, stepping around the check
     all_headers = {"Accept-Encoding": "identity", "Connection": "close", **headers}
     try:
-        async with (
-            asyncio.timeout(deadline),
-            httpx.AsyncClient(verify=_tls(), trust_env=proxies, timeout=httpx.Timeout(None, connect=5.0)) as client,
-        ):
+        client = httpx.AsyncClient(verify=_tls(), trust_env=proxies, timeout=httpx.Timeout(None, connect=5.0))
+    except (ImportError, ValueError):  # such as socks5h://
+        raise ConfigError(
+            "HTTPS_PROXY or ALL_PROXY is of no usable kind: give an http:// one.", code="bad_proxy"
+        ) from None
+    try:
+        async with asyncio.timeout(deadline), client:
             extensions = {}
             if public_only:
                 all_headers["Host"], extensions["sni_hostname"] = urlsplit(url).netloc, host
@@ -69,7 +71,7 @@ async def send(
     except (TimeoutError, httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError):
         message = f"{host} did not give a complete answer in time. Try again later."
         raise TransientAuthError(message, code="no_answer", ambiguous=True) from None
-    except (httpx.TransportError, httpx.InvalidURL):
+    except (httpx.TransportError, httpx.InvalidURL, UnicodeError):  # the last: a host name that cannot be one
         raise ProtocolError(f"The request to {host} could not be sent.", code="bad_request") from None
 
 
@@ -104,7 +106,7 @@ async def _pinned(url: str) -> str:
     except OSError:
         raise TransientAuthError(f"Cannot resolve {host}. Try again later.", code="unreachable") from None
     if not found or not all(map(is_public_address, found)):
-        message = f"The discovered host {host} is not public; it was not contacted. If it is yours, "
-        raise ConfigError(f"{message}configure its URLs instead of the issuer.", code="not_public")
+        message = f"The host {host} is not public. If it is yours, configure its URLs instead of the issuer."
+        raise ConfigError(message, code="not_public")
     address = f"[{found[0]}]" if ":" in found[0] else found[0]
     return parts._replace(netloc=f"{address}:{port}").geturl()

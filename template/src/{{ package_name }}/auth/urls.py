@@ -9,7 +9,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from .errors import ConfigError
 
-_URL = re.compile(r"https?://[A-Za-z0-9.\-:\[\]]+(?:[/?][!#$%&'()*+,\-./0-9:;=?@A-Z_a-z~\[\]]*)?")
+_HOST = r"[A-Za-z0-9\-]{1,63}(?:\.[A-Za-z0-9\-]{1,63})*|\[[0-9A-Fa-f:.]+\]"
+_URL = re.compile(rf"https?://(?:{_HOST})(?::[0-9]+)?(?:[/?][!#$%&'()*+,\-./0-9:;=?@A-Z_a-z~\[\]]*)?")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _UNICAST = ipaddress.ip_network("2000::/3")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import signin
 from ..answers import COMMAND
+from ..keychain import KeychainError
 
 if TYPE_CHECKING:
     from ..auth.oauth2 import OAuth2Flow
@@ -42,16 +43,19 @@ def _login(args: argparse.Namespace) -> int:
     if any(signin.given()):
         message = "ACCESS_TOKEN or REFRESH_TOKEN is set: it is the sign-in. Unset it to use login."
         raise ConfigError(message, code="given_token")
-    if not plaintext and signin.cipher(create=True) is None:  # found out before the browser opens
-        raise ConfigError(
-            "No system keyring is usable, so there is no key to encrypt the sign-in with. Set TOKEN_KEY "
-            "(make one with: openssl rand -base64 32), or set ACCESS_TOKEN to keep a token in memory only, "
-            "or accept --insecure-plaintext-storage.",
-            code="no_token_key",
-        )
     store, key = signin.store(plaintext=plaintext), key_of(flow)
-    with store.lock(key):  # an unsafe or unwritable directory, too
-        pass
+    with store.lock(
+        key
+    ):  # an unsafe or unwritable directory is found out before the browser opens; so is a missing key
+        try:
+            plaintext or signin.cipher(create=True)
+        except KeychainError as error:
+            raise ConfigError(
+                f"There is no key to encrypt the sign-in with. {error} Unlock it if it is locked, or set TOKEN_KEY (make "
+                "one with: openssl rand -base64 32), or set ACCESS_TOKEN to keep a token in memory only, or accept "
+                "--insecure-plaintext-storage.",
+                code="no_token_key",
+            ) from None
     try:
         record = asyncio.run(_sign_in(args, flow))
     except KeyboardInterrupt:
