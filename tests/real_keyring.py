@@ -168,7 +168,7 @@ def check_login_stops(server: Server, why: str) -> None:
     began = time.monotonic()
     code, said = server.login()
     assert (code, said.count("\n"), "http" in said) == (2, 1, False), said
-    for way in ("Set TOKEN_KEY", "set ACCESS_TOKEN", "--insecure-plaintext-storage"):
+    for way in ("set TOKEN_KEY", "set ACCESS_TOKEN", "--insecure-plaintext-storage"):
         assert way in said
     assert time.monotonic() - began < 10
     print(f"login with {why}: {said.strip()}")
