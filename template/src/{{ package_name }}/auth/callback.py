@@ -15,7 +15,7 @@ from .errors import AuthError, ConfigError
 PATH = "/callback"
 _STYLE = """
 :root { color-scheme: light dark }
-body { font: 17px/1.5 system-ui, sans-serif; margin: 18vh auto 0; max-width: 32rem; color: #1c2128; background: #fff }
+body { font: 17px/1.5 system-ui, sans-serif; margin: 18vh auto 0; max-width: 36rem; color: #1c2128; background: #fff }
 main { border-left: 4px solid #1a7f37; margin: 0 1rem; padding: .2rem 1.5rem }
 main.stopped { border-color: #b35900 }
 h1 { font-size: 1.5rem; margin: 0 0 .5rem }
