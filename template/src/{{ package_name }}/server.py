@@ -21,7 +21,7 @@ from . import health, inbound, tools
 from .answers import COMMAND
 from .app import mcp
 from .client import api
-from .errors import ServerError
+from .errors import CredentialError, ServerError
 from .settings import Settings, is_loopback
 from .sources import Sources
 
@@ -90,18 +90,24 @@ def run_http(settings: Settings, sources: Sources) -> None:
     """
     import uvicorn
 
-    tokens = inbound.bearer_tokens(sources)
-    inbound.check_bind(settings.host, tokens)
+    try:
+        tokens = inbound.bearer_tokens(sources)
+    except CredentialError:
+        closed = True  # to everybody until they can be read; the log says why, and so does a container's health
+    else:
+        inbound.check_bind(settings.host, tokens)
+        closed = bool(tokens)
     load_tools()
     app = mcp.streamable_http_app(host=settings.host, transport_security=inbound.transport_security(settings))
     app.router.routes.extend(health.ROUTES)
-    if tokens:
+    if closed:
         inbound.protect(app, inbound.BearerTokenVerifier(lambda: inbound.bearer_tokens(sources)))
     listener = _listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     logger.info("Serving http://%s:%d/mcp", f"[{host}]" if ":" in host else host, port)
     if not is_loopback(settings.host) and not settings.allowed_hosts:
         logger.warning("MCP_ALLOWED_HOSTS is not set: only requests to localhost are answered, others get 421.")
+    health.log_problems()
     config = uvicorn.Config(
         app,
         log_config=None,  # ours, so that all of it goes to stderr in one format

@@ -21,8 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import logs
+from .answers import COMMAND, MAY_BE_EMPTY
 from .errors import CredentialError
 from .keychain import Keychain
+
+CONTAINER_SECRETS = "/run/secrets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +96,17 @@ class Sources:
         return _read_secret_file(name, Path(path), must_exist=True)
 
     def _from_secrets_dir(self, name: str) -> Found | None:
-        folder = self._environ.get("MCP_SECRETS_DIR") or "/run/secrets"
+        folder = self._environ.get("MCP_SECRETS_DIR") or CONTAINER_SECRETS
         return _read_secret_file(name, Path(folder, name.lower()), must_exist=False)
 
     def _from_keyring(self, name: str) -> Found | None:
         value = self.keychain.get(name) if self.keychain else None
         return Found(value, "OS keyring") if value else None
+
+    @property
+    def project_dir(self) -> Path | None:
+        """This project's folder, where the server runs from its source tree."""
+        return self._project_dir
 
     @property
     def keychain(self) -> Keychain | None:
@@ -155,13 +163,19 @@ def _read_secret_file(name: str, path: Path, *, must_exist: bool) -> Found | Non
     except PermissionError:
         raise _unreadable(path) from None
     except IsADirectoryError:
-        raise CredentialError(f"{path} is a directory, so {name} cannot be read. Put a file in its place.") from None
+        mend = "Put a file in its place."
+        if _is_mounted(path):
+            mend = f"Run on the host: rmdir secrets/{path.name} && {COMMAND} secrets files && docker compose up --force-recreate"
+        raise CredentialError(f"{path} is a directory, so {name} cannot be read. {mend}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise CredentialError(f"{path} cannot be read ({_reason(error)}). Write {name} to it anew.") from None
     # Editors and `echo` end a file with a line break that is not part of the secret.
     value = text.removesuffix("\n").removesuffix("\r")
+    if not value and name in MAY_BE_EMPTY and not must_exist:
+        return None
     if not value:
-        raise CredentialError(f"{path} is empty. Write {name} to it.")
+        mend = f" Run on the host: {COMMAND} secrets files" if _is_mounted(path) else ""
+        raise CredentialError(f"{path} is empty. Write {name} to it.{mend}")
     return Found(value, str(path))
 
 
@@ -173,11 +187,16 @@ def _unreadable(path: Path) -> CredentialError:
     except OSError:  # the folder is closed too
         folder = shlex.quote(str(path.parent))
         return CredentialError(f"{path} is in a folder that uid {uid} may not enter. Run: chmod u+rx {folder}")
-    target = shlex.quote(str(path))
+    where, target = (" on the host", f"secrets/{path.name}") if _is_mounted(path) else ("", shlex.quote(str(path)))
     return CredentialError(
         f"{path} cannot be read by uid {uid} (it belongs to uid {stat.st_uid}, mode {stat.st_mode & 0o7777:04o}). "
-        f"Run: sudo chown {uid} {target} && sudo chmod 400 {target}"
+        f"Run{where}: sudo chown {uid} {target} && sudo chmod 400 {target}"
     )
+
+
+def _is_mounted(path: Path) -> bool:
+    """Whether Docker put the file there, from `secrets/` in the project's folder: only the host can mend it."""
+    return path.parent == Path(CONTAINER_SECRETS)
 
 
 def _reason(error: Exception) -> str:

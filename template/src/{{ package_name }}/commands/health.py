@@ -25,8 +25,10 @@ def own_url(settings: Settings) -> str:
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
-def check(url: str, *, alive_only: bool) -> int:
+def check(url: str, *, alive_only: bool, without_sign_in: bool = False) -> int:
     """Print one line and return 0 where the server at `url` is ready (or, with `alive_only`, alive), else 1.
+
+    With `without_sign_in` it may lack a sign-in: a container that only waits for a person must not be replaced.
 
     Raises:
         UsageError: `url` is no address.
@@ -47,6 +49,9 @@ def check(url: str, *, alive_only: bool) -> int:
         print("ready")
         return 0
     reasons = body.get("reasons")
+    if without_sign_in and reasons == ["sign-in: missing"]:
+        print("ready, but for a sign-in")
+        return 0
     why = "; ".join(map(str, reasons)) if isinstance(reasons, list) else body.get("error", f"answered {status}")
     print(f"alive, not ready: {why}", file=sys.stderr)
     return 1
