@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import subprocess
+import threading
+import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +19,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from pkg import BEYOND, NEEDED, answers, cli
+from pkg import health as health_command
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Serve = Callable[..., ServerProcess]
@@ -143,6 +149,29 @@ def test_the_health_command_tells_alive_from_ready(
     assert run("health", "--alive", MCP_PORT=port).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("reasons", "code"), [(["sign-in: missing"], 0), (["A: unreadable", "sign-in: missing"], 1), (["A: missing"], 1)]
+)
+def test_a_container_may_wait_for_a_sign_in_and_for_nothing_else(reasons: list[str], code: int) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            alive = self.path == "/health"
+            self.send_response(200 if alive else 503)
+            self.end_headers()
+            self.wfile.write(json.dumps({"status": "healthy"} if alive else {"reasons": reasons}).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert health_command.check(url, alive_only=False, without_sign_in=True) == code
+        assert health_command.check(url, alive_only=False) == 1
+        assert health_command.check(url, alive_only=True) == 0
+        server.shutdown()
+
+
 def test_the_health_command_says_why_there_is_no_answer(run: Run) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
@@ -176,6 +205,27 @@ def test_a_refusal_at_start_is_one_line(
     printed = capsys.readouterr()
     assert (returned, printed.out, printed.err.count("\n")) == (code, "", 1)
     assert said in printed.err
+
+
+def test_tokens_that_cannot_be_read_let_nobody_in_until_they_can(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.mkdir()
+    server = serve("--host", "0.0.0.0", MCP_BEARER_TOKENS_FILE=str(path))
+    url = server.url.replace("0.0.0.0", "127.0.0.1")
+    headers = {**HEADERS, "Authorization": f"Bearer {TOKEN}"}
+    assert httpx.post(f"{url}/mcp", json=PING, headers=headers).status_code == 401
+    assert httpx.get(f"{url}/ready").json()["reasons"] == ["MCP_BEARER_TOKENS: unreadable"]
+    said = [line for line in server.log if "Not ready: " in line]
+    assert len(said) == 1
+    assert f"{path} is a directory, so MCP_BEARER_TOKENS cannot be read" in said[0]
+
+    path.rmdir()
+    path.write_text(f"{TOKEN}\n")
+    deadline = time.monotonic() + 10
+    while httpx.post(f"{url}/mcp", json=PING, headers=headers).status_code == 401:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert httpx.get(f"{url}/ready").status_code == 200
 
 
 def test_sigterm_ends_it_with_success_and_no_secret_in_the_log(serve: Serve) -> None:

@@ -81,17 +81,15 @@ def _values(names: Sequence[str], *, from_env: bool, generate: bool) -> dict[str
     missing = []
     for name in names:
         if from_env and os.environ.get(name):
-            values[name] = os.environ[name].removesuffix("\n")
+            values[name] = _checked(name, os.environ[name].removesuffix("\n"))
         elif generate and name in GENERATED:
             values[name] = GENERATED[name]()
         elif sys.stdin.isatty():
-            values[name] = _ask(name)
+            values[name] = _checked(name, _ask(name))
         elif from_env and name in MAY_BE_EMPTY:
             values[name] = ""
         else:
             missing.append(name)
-            continue
-        _check(name, values[name])
     if missing:
         could = " and --generate" if any(name in GENERATED for name in missing) and not generate else ""
         raise UsageError(
@@ -111,8 +109,8 @@ def _ask(name: str) -> str:
     return value or (GENERATED[name]() if name in GENERATED else "")
 
 
-def _check(name: str, value: str) -> None:
-    """Refuse what the server would refuse: an empty value, control characters, a weak bearer token."""
+def _checked(name: str, value: str) -> str:
+    """`value`, unless the server would refuse it: empty, with control characters, a weak bearer token."""
     if not value and name not in MAY_BE_EMPTY:
         raise UsageError(f"No value was given for {name}; nothing was written.")
     sources = Sources({name: value, "MCP_KEYRING": "off"})
@@ -122,6 +120,7 @@ def _check(name: str, value: str) -> None:
         bearer_tokens(sources)
     elif value:
         sources.credential(name, multiline=name in GENERATED)
+    return value
 
 
 def _close_folder(folder: Path) -> None:
