@@ -18,6 +18,8 @@ import os
 import re
 import shutil
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -25,7 +27,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -63,9 +65,9 @@ class Proof:
         self.pid = int(self.docker("inspect", "--format={{.State.Pid}}", self.holder))
         self.api = stack.enter_context(self.inside(fake_api.FakeApi))
         ready = folder / "relay"
-        socket, relay = RIG_HOME / "docker.sock", RIG_HOME / "lib" / "relay.py"
+        engine, relay = RIG_HOME / "docker.sock", RIG_HOME / "lib" / "relay.py"
         ports = [self.holder, "0", "8000", self.holder, "0", "8085"]
-        process = subprocess.Popen([sys.executable, relay, socket, "1800", ready, *ports])
+        process = subprocess.Popen([sys.executable, relay, engine, "1800", ready, *ports])
         stack.callback(process.wait)
         stack.callback(process.terminate)
         until(ready.is_file)
@@ -301,6 +303,50 @@ def callers(server: Server) -> None:
     proof.holds("and ends with exit code 0", server.state("{{.State.ExitCode}}") == "0")
 
 
+def behind_caddy(server: Server) -> None:
+    """The README's Caddyfile, on another port and with a certificate of its own making."""
+    proof = server.proof
+    server.env |= {"MCP_ALLOWED_HOSTS": "mcp.example.com"}
+    server.up()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    example = (server.project / "README.md").read_text().split("```caddyfile\n")[1].split("```")[0]
+    example = example.replace("mcp.example.com {", f"mcp.example.com:{port} {{\n\ttls internal")
+    example = example.replace("127.0.0.1:8000", f"127.0.0.1:{proof.port}")
+    options = "{\n\tadmin off\n\tauto_https disable_redirects\n\tdefault_bind 127.0.0.1\n\tskip_install_trust\n}\n"
+    caddyfile, data = proof.folder / "Caddyfile", proof.folder / "caddy"
+    caddyfile.write_text(options + example)
+    env = {**os.environ, "XDG_DATA_HOME": str(data), "XDG_CONFIG_HOME": str(data)}
+    command = ["caddy", "run", "--adapter", "caddyfile", "--config", str(caddyfile)]
+    with (proof.folder / "caddy.log").open("w") as log:
+        caddy = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        root = data / "caddy" / "pki" / "authorities" / "local" / "root.crt"
+        certificate = data / "caddy" / "certificates" / "local" / "mcp.example.com" / "mcp.example.com.crt"
+        until(lambda: root.is_file() and certificate.is_file())
+        trust = ssl.create_default_context(cafile=str(root))
+
+        def post(**headers: str) -> httpx.Response:
+            with httpx.Client(verify=trust) as client:
+                address, named = f"https://127.0.0.1:{port}/mcp", {"sni_hostname": "mcp.example.com"}
+                sent = {**ACCEPT, "Host": f"mcp.example.com:{port}", **headers}
+                return client.post(address, json=PING, headers=sent, extensions=named)
+
+        until(lambda: not quietly(post))
+        bearer = {"Authorization": f"Bearer {server.token}"}
+        refused, answered = post(), post(**bearer)
+        challenge = refused.headers.get("WWW-Authenticate")
+        proof.holds("behind Caddy, over TLS: 401 without a token", challenge == 'Bearer realm="weather-api"', refused)
+        proof.holds("an answer with it", answered.status_code not in (401, 403, 421, 502), answered.text)
+        answered = post(**bearer, Origin="https://evil.example")
+        proof.holds("403 for a foreign page", answered.status_code == 403, answered)
+    finally:
+        caddy.terminate()
+        caddy.wait()
+        del server.env["MCP_ALLOWED_HOSTS"]
+
+
 def rotation(server: Server) -> None:
     proof, old = server.proof, server.token
     server.up()
@@ -416,6 +462,8 @@ def signing_in(server: Server, provider: Any, how: str) -> None:
     server.up()
     before = server.fetch()
     proof.holds("up and healthy before anybody signed in", "Not signed in. Run: weather-api login" in before[1], before)
+    asked = server.compose("exec", "-T", "server", "weather-api", "health", check=False)
+    proof.holds("but not ready", asked.returncode == 1 and "alive, not ready: sign-in: missing" in asked.stderr, asked)
     code, said = server.paste(provider) if how == "--paste" else server.login(provider)
     proof.holds(f"docker compose run login {how}", code == 0 and "Signed in to" in said, said)
     fetched = server.fetch()
@@ -484,9 +532,13 @@ def came_back(server: Server, pid: str) -> bool:
     return now not in ("0", pid) and health == "healthy"
 
 
-def quietly(call: Callable[[], object]) -> None:
-    with suppress(Exception):  # the server is killed under it
+def quietly(call: Callable[[], object]) -> bool:
+    """Whether `call` failed."""
+    try:
         call()
+    except Exception:
+        return True
+    return False
 
 
 def bad_stores(server: Server) -> None:
@@ -576,6 +628,7 @@ def everything(proof: Proof, stack: ExitStack) -> None:
     parts: dict[str, Callable[[], None]] = {
         "API keys: the rig's check": keys.check,
         "API keys: callers": partial(callers, keys),
+        "API keys: behind Caddy": partial(behind_caddy, keys),
         "API keys: rotation": partial(rotation, keys),
         "API keys: secrets that cannot work": partial(bad_secrets, keys),
         "API keys: starts that cannot work": partial(bad_starts, keys),
