@@ -542,14 +542,28 @@ def quietly(call: Callable[[], object]) -> bool:
 
 
 def bad_stores(server: Server) -> None:
-    proof = server.proof
     closed = server.project / "closed"
     closed.mkdir()
-    for what, mount in (("a volume of root", f"{closed}:/data"), ("a read-only volume", f"{closed}:/data:ro")):
-        done = server.run("login", "--device", options=("-v", mount))
-        lines = [line for line in done.stderr.splitlines() if not line.startswith("WARNING: ")]  # the engine's own
-        held = done.returncode and len(lines) == 1 and "/data/sign-in cannot be used by uid 10001" in lines[0]
-        proof.holds(f"{what}: login is one line that names it", held, done.stderr[-600:])
+    bad_store(server, "a volume of root", f"{closed}:/data")
+    bad_store(server, "a read-only volume", f"{closed}:/data:ro")
+
+
+def bad_store(server: Server, what: str, mount: str) -> None:
+    proof = server.proof
+    done = server.run("login", "--device", options=("-v", mount))
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("WARNING: ")]  # the engine's own
+    held = done.returncode and len(lines) == 1 and "/data/sign-in cannot be used by uid 10001" in lines[0]
+    proof.holds(f"{what}: login is one line that names it", held, done.stderr[-600:])
+    mounts = ["-v", mount, "-v", f"{server.project}/secrets:/run/secrets:ro"]
+    shared = "--env=MCP_SHARED_SIGN_IN=on"
+    container = proof.docker("run", "--detach", "--network=none", shared, *mounts, "weather-api").strip()
+    said = "Not ready: MCP_DATA_DIR=/data cannot be written by uid 10001."
+    logged = until(lambda: said in proof.rig("docker", "logs", container).stderr, 10)
+    proof.holds(f"{what}: the server's log names it", logged)
+    health = ["docker", "exec", container, "weather-api", "health", "--without-sign-in"]
+    sick = until(lambda: "sign-in: unreadable" in proof.rig(*health, check=False).stderr, 10)
+    proof.holds(f"{what}: unhealthy", sick)
+    proof.docker("rm", "--force", container)
 
 
 # ---------------------------------------------------------------- figures
