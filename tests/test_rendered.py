@@ -41,8 +41,8 @@ MATRIX: dict[str, dict[str, Any]] = {
 MATRIX["sign-in"] = {"server_name": "Signed In", "oauth_provider": "custom", "auth_keys": "EXTRA_KEY"}
 MATRIX["three-query"]["description"] = MATRIX["three-query"]["description"].strip()
 
-# The tests over stdio and HTTP start a server ten times and differ least between answers: in a quick run, these cells have
-# them. EVERY_TEST=1 runs all of them in each.
+# The tests over stdio and HTTP and those of the secret files start a server or a command many times and differ least
+# between answers: in a quick run, these cells have them. EVERY_TEST=1 runs all of them in each.
 WITH_TRANSPORTS = ("none", "one-header", "three-basic", "one-query")
 
 cells = pytest.mark.parametrize("answers", MATRIX.values(), ids=MATRIX)
@@ -89,7 +89,7 @@ def test_every_file_parses_and_no_jinja_is_left(render: Render, answers: dict[st
 def test_the_projects_own_tools_pass(render: Render, answers: dict[str, Any]) -> None:
     project = render(**answers)
     transports = os.environ.get("EVERY_TEST") or answers in [MATRIX[cell] for cell in WITH_TRANSPORTS]
-    leave_out = [] if transports else ["--ignore=tests/test_stdio.py", "--ignore=tests/test_http.py"]
+    leave_out = [] if transports else [f"--ignore=tests/test_{it}.py" for it in ("stdio", "http", "secret_files")]
     run(project, "ruff", "check", "--no-cache", ".")
     run(project, "ruff", "format", "--no-cache", "--check", ".")
     run(project, "mypy", "--cache-dir", str(project.parent.parent / "mypy-cache"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pkg import answers, errors, inbound, settings, sources
+from pkg import answers, credentials, errors, inbound, settings, sources
 
 
 def load(**env: str) -> settings.Settings:
@@ -78,7 +78,7 @@ def test_loopback_needs_no_token(host: str) -> None:
 @pytest.mark.parametrize("bad", ["short", "with blank in the middle", "nön-ascii-token-long"])
 def test_a_weak_token_is_refused(bad: str) -> None:
     with pytest.raises(errors.UsageError, match="token 2: at least 16"):
-        inbound.bearer_tokens(sources.Sources({"MCP_BEARER_TOKENS": f"a-token-that-is-long-enough\n{bad}"}))
+        credentials.bearer_tokens(sources.Sources({"MCP_BEARER_TOKENS": f"a-token-that-is-long-enough\n{bad}"}))
 
 
 @pytest.mark.anyio

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from .answers import AUTH_KEYS, COMMAND
-from .errors import CredentialError
+from .errors import CredentialError, UsageError
 from .sources import Sources
 
 SOURCES = Sources()
 
 # Credentials of this server's own callers over HTTP (see `inbound.py`), one a line.
 TOKENS_NAME = "MCP_BEARER_TOKENS"
+MIN_TOKEN_LENGTH = 16
 
 
 class AuthConfig(Mapping[str, str | None]):
@@ -106,3 +107,21 @@ def require_auth(key_name: str) -> str:
             tool, the model sees that message.
     """
     return AUTH_CONFIG.require(key_name)
+
+
+def bearer_tokens(sources: Sources) -> tuple[str, ...]:
+    """The tokens in `MCP_BEARER_TOKENS`, one a line, so that a new one can be handed out before the old one is dropped.
+
+    Raises:
+        UsageError: one is too short to withstand guessing, or has characters that no bearer token has (RFC 6750, 2.1).
+        CredentialError: they are set twice or cannot be read.
+    """
+    found = sources.credential(TOKENS_NAME, multiline=True)
+    tokens = tuple(line.strip() for line in found.value.splitlines() if line.strip()) if found else ()
+    for number, token in enumerate(tokens, start=1):
+        if len(token) < MIN_TOKEN_LENGTH or not token.isascii() or " " in token:
+            raise UsageError(
+                f"{TOKENS_NAME}, token {number}: at least {MIN_TOKEN_LENGTH} ASCII characters without blanks. "
+                "Make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+            )
+    return tokens

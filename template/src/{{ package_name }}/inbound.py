@@ -27,31 +27,11 @@ from .credentials import TOKENS_NAME
 from .errors import ServerError, UsageError
 from .health import ROUTES
 from .settings import Settings, is_loopback
-from .sources import Sources
 
 logger = logging.getLogger(__name__)
 
-MIN_TOKEN_LENGTH = 16
 REREAD_SECONDS = 1.0
 PUBLIC_PATHS = frozenset(route.path for route in ROUTES)
-
-
-def bearer_tokens(sources: Sources) -> tuple[str, ...]:
-    """The tokens in `MCP_BEARER_TOKENS`, one a line, so that a new one can be handed out before the old one is dropped.
-
-    Raises:
-        UsageError: one is too short to withstand guessing, or has characters that no bearer token has (RFC 6750, 2.1).
-        CredentialError: they are set twice or cannot be read.
-    """
-    found = sources.credential(TOKENS_NAME, multiline=True)
-    tokens = tuple(line.strip() for line in found.value.splitlines() if line.strip()) if found else ()
-    for number, token in enumerate(tokens, start=1):
-        if len(token) < MIN_TOKEN_LENGTH or not token.isascii() or " " in token:
-            raise UsageError(
-                f"{TOKENS_NAME}, token {number}: at least {MIN_TOKEN_LENGTH} ASCII characters without blanks. "
-                "Make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
-            )
-    return tokens
 
 
 def check_bind(host: str, tokens: tuple[str, ...]) -> None:

@@ -21,6 +21,7 @@ from . import health, inbound, tools
 from .answers import COMMAND
 from .app import mcp
 from .client import api
+from .credentials import bearer_tokens
 from .errors import CredentialError, ServerError
 from .settings import Settings, is_loopback
 from .sources import Sources
@@ -91,7 +92,7 @@ def run_http(settings: Settings, sources: Sources) -> None:
     import uvicorn
 
     try:
-        tokens = inbound.bearer_tokens(sources)
+        tokens = bearer_tokens(sources)
     except CredentialError:
         closed = True  # to everybody until they can be read; the log says why, and so does a container's health
     else:
@@ -101,7 +102,7 @@ def run_http(settings: Settings, sources: Sources) -> None:
     app = mcp.streamable_http_app(host=settings.host, transport_security=inbound.transport_security(settings))
     app.router.routes.extend(health.ROUTES)
     if closed:
-        inbound.protect(app, inbound.BearerTokenVerifier(lambda: inbound.bearer_tokens(sources)))
+        inbound.protect(app, inbound.BearerTokenVerifier(lambda: bearer_tokens(sources)))
     listener = _listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     logger.info("Serving http://%s:%d/mcp", f"[{host}]" if ":" in host else host, port)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import logging
 import pickle
 import re
@@ -48,13 +49,13 @@ CLIENT_SECRET, PROSE = "sentinel-client-secret", "sentinel-prose-of-the-provider
 TOKEN_KEY = base64.b64encode(b"sentinel-token-key-of-32-bytes..").decode()
 JSON = {"Content-Type": "application/json"}
 FAULTS: dict[str, tuple[int, dict[str, str], bytes]] = {
-    "refused": (400, JSON, f'{{"error":"invalid_grant","error_description":"{PROSE}"}}'.encode()),
-    "settings": (401, JSON, f'{{"error":"invalid_client","error_description":"{PROSE}"}}'.encode()),
-    "prose": (400, JSON, f'{{"error":"{PROSE} is no code"}}'.encode()),
+    "refused": (400, JSON, json.dumps({"error": "invalid_grant", "error_description": PROSE}).encode()),
+    "settings": (401, JSON, json.dumps({"error": "invalid_client", "error_description": PROSE}).encode()),
+    "prose": (400, JSON, json.dumps({"error": f"{PROSE} is no code"}).encode()),
     "down": (500, {}, PROSE.encode()),
     "redirect": (302, {"Location": "http://127.0.0.1:1/"}, PROSE.encode()),
-    "bad token": (200, JSON, f'{{"access_token":"{PROSE}\\n"}}'.encode()),
-    "not json": (200, JSON, f'{{"access_token": {PROSE}'.encode()),
+    "bad token": (200, JSON, json.dumps({"access_token": f"{PROSE}\n"}).encode()),
+    "not json": (200, JSON, f'"access_token": {PROSE}'.encode()),
     "html": (200, {"Content-Type": "text/html"}, PROSE.encode()),
     "gzip": (200, {"Content-Encoding": "gzip"}, PROSE.encode()),
     "cut off": (200, {"Content-Length": "999"}, PROSE.encode()),

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..answers import MAY_BE_EMPTY, SECRET_FILES
-from ..credentials import SOURCES, TOKENS_NAME
+from ..credentials import SOURCES, TOKENS_NAME, bearer_tokens
 from ..errors import ServerError, UsageError
 from ..sources import Sources
 
@@ -115,8 +115,6 @@ def _checked(name: str, value: str) -> str:
         raise UsageError(f"No value was given for {name}; nothing was written.")
     sources = Sources({name: value, "MCP_KEYRING": "off"})
     if name == TOKENS_NAME:
-        from ..inbound import bearer_tokens
-
         bearer_tokens(sources)
     elif value:
         sources.credential(name, multiline=name in GENERATED)
