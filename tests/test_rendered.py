@@ -42,8 +42,10 @@ MATRIX["sign-in"] = {"server_name": "Signed In", "oauth_provider": "custom", "au
 MATRIX["three-query"]["description"] = MATRIX["three-query"]["description"].strip()
 
 # The tests over stdio and HTTP and those of the secret files start a server or a command many times and differ least
-# between answers: in a quick run, these cells have them. EVERY_TEST=1 runs all of them in each.
-WITH_TRANSPORTS = ("none", "one-header", "three-basic", "one-query")
+# between answers: these cells have them, the others only with EVERY_TEST=1.
+SLOW = [f"tests/test_{it}.py" for it in ("stdio", "http", "secret_files")]
+WITH_SLOW = [MATRIX[cell] for cell in ("none", "one-header", "three-basic", "one-query")]
+PYTEST = ("pytest", "-q", "-p", "no:copie", "-p", "no:xdist", "-p", "no:cacheprovider")
 
 cells = pytest.mark.parametrize("answers", MATRIX.values(), ids=MATRIX)
 
@@ -88,12 +90,18 @@ def test_every_file_parses_and_no_jinja_is_left(render: Render, answers: dict[st
 @cells
 def test_the_projects_own_tools_pass(render: Render, answers: dict[str, Any]) -> None:
     project = render(**answers)
-    transports = os.environ.get("EVERY_TEST") or answers in [MATRIX[cell] for cell in WITH_TRANSPORTS]
-    leave_out = [] if transports else [f"--ignore=tests/test_{it}.py" for it in ("stdio", "http", "secret_files")]
+    leave_out = [] if answers in WITH_SLOW else [f"--ignore={path}" for path in SLOW]
     run(project, "ruff", "check", "--no-cache", ".")
     run(project, "ruff", "format", "--no-cache", "--check", ".")
     run(project, "mypy", "--cache-dir", str(project.parent.parent / "mypy-cache"))
-    run(project, "pytest", "-q", "-p", "no:copie", "-p", "no:xdist", "-p", "no:cacheprovider", *leave_out)
+    run(project, *PYTEST, *leave_out)
+
+
+if os.environ.get("EVERY_TEST"):
+
+    @pytest.mark.parametrize("answers", [it for it in MATRIX.values() if it not in WITH_SLOW])
+    def test_the_slow_tests_pass_in_the_other_cells_too(render: Render, answers: dict[str, Any]) -> None:
+        run(render(**answers), *PYTEST, *SLOW)
 
 
 def test_readme_commands_use_the_projects_names(render: Render) -> None:
