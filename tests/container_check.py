@@ -40,7 +40,7 @@ from conftest import ROOT, copy_template, working_tree
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
-from test_sign_in import fake_api, fake_provider
+from test_sign_in import fake_api, fake_provider, visiting
 
 RIG_HOME = Path(os.environ.get("RIG_HOME", "/var/lib/container-rig"))
 BASE = "python:3.13-slim"
@@ -231,11 +231,7 @@ class Server:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        said = ""
-        for line in process.stdout or ():
-            said += line
-            if found := re.fullmatch(r"\s+(http\S+)\s*", line):
-                self.come_back(provider, found[1])
+        said = visiting(process.stdout or (), partial(self.come_back, provider))
         return process.wait(timeout=60), said
 
     def come_back(self, provider: Any, address: str) -> None:

@@ -11,7 +11,7 @@ import sys
 import threading
 import urllib.request
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,16 @@ def rendered_module(name: str) -> Any:
 
 fake_provider = rendered_module("auth/fake_provider")
 fake_api = rendered_module("fake_api")
+
+
+def visiting(lines: Iterable[str], visit: Callable[[str], object]) -> str:
+    """All that `login` says; `visit` is called with the address that it prints, as soon as it does."""
+    said = ""
+    for line in lines:
+        said += line
+        if found := re.fullmatch(r"\s+(http\S+)\s*", line):
+            visit(found[1])
+    return said
 
 
 class Server:
@@ -75,11 +85,11 @@ class Server:
             stderr=subprocess.PIPE,
             text=True,
         )
-        said = ""
-        for line in process.stderr or ():
-            said += line
-            if found := re.fullmatch(r"\s+(http\S+)\s*", line):
-                threading.Thread(target=urllib.request.urlopen, args=(found[1],), daemon=True).start()
+
+        def visit(address: str) -> None:
+            threading.Thread(target=urllib.request.urlopen, args=(address,), daemon=True).start()
+
+        said = visiting(process.stderr or (), visit)
         return process.wait(timeout=60), said
 
     def call(self, tool: str, arguments: dict[str, Any]) -> CallToolResult:

@@ -93,13 +93,7 @@ class Keychain:
         Raises:
             KeychainError: no keyring, it stayed locked for 60 s, or it did not keep the value.
         """
-
-        def write(backend: Backend) -> str | None:
-            backend.set_password(COMMAND, name, value)
-            return backend.get_password(COMMAND, name)
-
-        self._cache.pop(name, None)
-        if self._bounded(write, WRITE_SECONDS) != value:
+        if self._put(name, value, replace=True) != value:
             raise KeychainError("The OS keyring did not keep the value.")
 
     def keep(self, name: str, value: str) -> str:
@@ -108,18 +102,21 @@ class Keychain:
         Raises:
             KeychainError: as for `set`.
         """
+        if kept := self._put(name, value, replace=False):
+            return kept
+        raise KeychainError("The OS keyring did not keep the value.")
 
-        def find_or_write(backend: Backend) -> str | None:
-            if found := backend.get_password(COMMAND, name):
+    def _put(self, name: str, value: str, *, replace: bool) -> str | None:
+        """What is under `name` afterwards, read back."""
+
+        def put(backend: Backend) -> str | None:
+            if not replace and (found := backend.get_password(COMMAND, name)):
                 return found
             backend.set_password(COMMAND, name, value)
             return backend.get_password(COMMAND, name)
 
         self._cache.pop(name, None)
-        kept = self._bounded(find_or_write, WRITE_SECONDS)
-        if not kept:
-            raise KeychainError("The OS keyring did not keep the value.")
-        return kept
+        return self._bounded(put, WRITE_SECONDS)
 
     def delete(self, name: str) -> bool:
         """Remove `name`. False where it was not there.

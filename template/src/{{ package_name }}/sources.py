@@ -48,7 +48,7 @@ class Sources:
     ) -> None:
         self._environ = os.environ if environ is None else environ
         self._keychain = keychain or Keychain()
-        self._project_dir = project_dir or _project_dir()
+        self.project_dir = project_dir or _project_dir()
         self._env_file: tuple[tuple[Path, int, int], dict[str, str]] | None = None
 
     def setting(self, name: str) -> Found | None:
@@ -104,11 +104,6 @@ class Sources:
         return Found(value, "OS keyring") if value else None
 
     @property
-    def project_dir(self) -> Path | None:
-        """This project's folder, where the server runs from its source tree."""
-        return self._project_dir
-
-    @property
     def keychain(self) -> Keychain | None:
         """The OS keyring, unless it is switched off."""
         return None if self._environ.get("MCP_KEYRING", "").lower() == "off" else self._keychain
@@ -133,7 +128,7 @@ class Sources:
                     f"ENV_FILE={named} is not the whole path of a file. Correct it, or unset ENV_FILE."
                 )
             return Path(named)
-        own = self._project_dir / ".env" if self._project_dir else None
+        own = self.project_dir / ".env" if self.project_dir else None
         return own if own and os.path.isfile(own) else None
 
     def _parsed(self, path: Path) -> dict[str, str]:

@@ -42,7 +42,7 @@ class OAuth2Token:
     expires_in: int | None = None
     expires_at: float | None = None
     scopes: tuple[str, ...] = ()
-    token_type: str = "Bearer"  # noqa: S105
+    token_type: str = "Bearer"  # noqa: S105 - a kind of token, none itself
 
 
 def parse_object(reply: Reply, provider: str) -> dict[str, Any]:
