@@ -105,7 +105,7 @@ class Person:
             address, _, self.redirect = headers["Location"].partition("?")
             self.states += parse_qs(self.redirect)["state"]
             try:
-                urllib.request.urlopen(f"{address}?{query(self.redirect)}").close()
+                urllib.request.urlopen(f"{address}?{query(self.redirect)}", timeout=30).close()
             except urllib.error.HTTPError as error:
                 error.close()
 
@@ -253,7 +253,7 @@ def test_a14_a15_a_server_tells_nothing(provider: FakeProvider, tmp_path: Path) 
     )
     login = cli.start("login", "--no-browser")
     address, _ = read_url(login)
-    urllib.request.urlopen(address).close()
+    urllib.request.urlopen(address, timeout=30).close()
     _, said = login.communicate(timeout=30)
     server = cli.start("serve", "--http", "--port", "0")
     assert server.stderr
@@ -304,7 +304,7 @@ async def calls(url: str, p: FakeProvider) -> tuple[list[str], int]:
 
 def probe(url: str) -> str:
     try:
-        with urllib.request.urlopen(url) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             return str(answer.read().decode())
     except urllib.error.HTTPError as error:
         with error:
