@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -212,6 +213,23 @@ async def test_a17_a_port_that_is_busy_on_the_ipv6_twin_only_is_fatal() -> None:
             await listener(host="localhost", port=port).__aenter__()
         with socket.create_server(("127.0.0.1", port)):  # what was bound already is let go
             pass
+
+
+@pytest.mark.parametrize("number", [errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT])
+async def test_a17_without_ipv6_there_is_no_twin(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    bind = callback._bind
+
+    def without(address: str, port: int) -> socket.socket:
+        if ":" in address:
+            raise OSError(number, "no IPv6")
+        return bind(address, port)
+
+    monkeypatch.setattr(callback, "_bind", without)
+    async with listener(host="localhost") as server:
+        assert addresses(server) == ["127.0.0.1"]
+        assert await waits(server)
+    with pytest.raises(ConfigError, match="no IPv6"):  # not where nothing else is listened to
+        await listener(host="[::1]").__aenter__()
 
 
 async def test_a17_no_other_program_can_take_the_port_over() -> None:

@@ -147,14 +147,15 @@ def test_a_listener_that_cannot_be(person: Person) -> None:
         assert "another --port" in person.refused("login", "--port", str(squatter.getsockname()[1]))
 
 
-@pytest.mark.parametrize("uri", [uri for uri in BAD_REDIRECTS if uri.strip() == uri and uri])
-@pytest.mark.parametrize("way", [(), ("--paste",)])
-def test_an_unusable_redirect(person: Person, way: tuple[str, ...], uri: str) -> None:
-    person.env["OAUTH_REDIRECT_URI"] = uri
-    said = person.refused("login", *way)
-    assert "OAUTH_REDIRECT_URI is not usable" in said
-    assert "http://localhost:8085/callback" in said
-    assert "hunter2" not in said
+@pytest.mark.parametrize("way", [(), ("--paste",), ("--listen", "0.0.0.0", "--port", "8085")])
+def test_an_unusable_redirect(person: Person, way: tuple[str, ...]) -> None:
+    bad = [uri for uri in BAD_REDIRECTS if uri and uri.strip() == uri]
+    for uri in bad[::3]:  # all of them: test_login.py
+        person.env["OAUTH_REDIRECT_URI"] = uri
+        said = person.refused("login", *way)
+        assert "OAUTH_REDIRECT_URI is not usable" in said
+        assert "http://localhost:8085/callback" in said
+        assert uri not in said.replace("http://localhost:8085/callback", "")
 
 
 @pytest.mark.parametrize(
