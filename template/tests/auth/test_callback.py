@@ -312,7 +312,7 @@ async def test_connections_that_ended_leave_room() -> None:
 
 async def test_a_connection_has_one_deadline_however_it_drips() -> None:
     assert callback.DEADLINE <= 10
-    async with listener(deadline=0.2) as server:
+    async with listener(deadline=0.5) as server:
         (mute, first), (dripping, second) = await silent(server.port), await silent(server.port)
 
         async def drip() -> None:
@@ -331,7 +331,7 @@ async def test_a_connection_has_one_deadline_however_it_drips() -> None:
 
 
 async def test_one_that_does_not_hang_up_after_the_answer_has_the_same_deadline() -> None:
-    async with listener(deadline=0.2) as server:
+    async with listener(deadline=0.5) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET / HTTP/1.1\r\n\r\n")
         assert b"400 Bad Request" in await asyncio.wait_for(reader.read(), 10)

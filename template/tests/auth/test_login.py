@@ -255,7 +255,7 @@ async def test_an_unusable_redirect_stops_either_way_at_once(provider: FakeProvi
 
 @pytest.mark.parametrize("way", ["browser", "paste"])
 async def test_a_secret_that_will_be_wanted_is_asked_for_at_once(provider: FakeProvider, way: str) -> None:
-    more: dict[str, Any] = {"secret_required": True, "client_secret": None, "console_url": "https://example.com/apps"}
+    more: dict[str, Any] = {"secret_required": True, "client_secret": None, "console": "https://example.com/apps"}
     for revocation, device in (("rfc7009", False), ("github", True)):
         flow = flow_for(provider, revocation=revocation, **more)
         with pytest.raises(ConfigError, match="Missing required auth: OAUTH_CLIENT_SECRET") as caught:

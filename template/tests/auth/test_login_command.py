@@ -38,9 +38,9 @@ from .test_login import BAD_REDIRECTS, free_port
 STYLES = {"rfc": "custom", "github": "github", "google": "google", "azure": "azure"}
 CONSOLES = {
     "github": "{base}/settings/developers",
-    "google": "https://console.cloud.google.com/auth/clients",
-    "azure": "https://entra.microsoft.com/",
-    "rfc": "with Fake",
+    "google": "https://console.cloud.google.com/auth/clients as a desktop app",
+    "azure": "https://entra.microsoft.com/ under App registrations",
+    "rfc": "with the provider (Fake)",
 }
 
 
@@ -136,7 +136,7 @@ def test_an_argument_that_cannot_work(person: Person, way: tuple[str, ...], opti
 
 
 def test_arguments_that_can_work(person: Person) -> None:
-    for arguments in (("--port", "0"), ("--port", str(free_port())), ("--timeout", "0.5"), ("--listen", "127.0.0.1")):
+    for arguments in (("--port", "0"), ("--port", str(free_port())), ("--timeout", "30.5"), ("--listen", "127.0.0.1")):
         code, out, err = person("login", *arguments)
         assert (code, out) == (0, ""), err
 

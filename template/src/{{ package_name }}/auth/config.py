@@ -37,7 +37,7 @@ class OAuth2Config:
     basic_auth: bool = False  # client_secret_basic instead of client_secret_post (RFC 6749 section 2.3.1)
     iss: str = "if_present"  # RFC 9207: "required", "if_present" or "ignore"
     revocation: str = "rfc7009"  # or "github"
-    console_url: str = ""  # the page where a person registers a client
+    console: str = ""  # where a person registers a client
     redirect_host: str = "127.0.0.1"  # RFC 8252 section 7.3; Entra wants "localhost"
     authorize_params: Mapping[str, str] = field(default_factory=dict)
 
@@ -60,7 +60,7 @@ class OAuth2Config:
     @property
     def registration(self) -> str:
         """Where a client is registered, and with which redirect: a sentence for those who have none yet."""
-        where = f"at {self.console_url}" if self.console_url else f"with {self.name}"
+        where = f"at {self.console}" if self.console else f"with the provider ({self.name})"
         redirect = self.redirect_uri or f"http://{self.redirect_host}/callback"
         return f"A client is registered {where}; where a redirect is asked for, enter {redirect}."
 
