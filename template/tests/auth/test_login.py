@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import socket
+import threading
 import urllib.request
 from collections.abc import Callable
 from typing import Any
@@ -93,9 +94,10 @@ async def test_a5_a_wrong_iss_ends_the_sign_in(provider: FakeProvider) -> None:
     def tell(text: str) -> None:
         sent.append(text)
 
-    login = asyncio.ensure_future(browser_login(flow, opener=None, tell=tell))
-    while not sent:
-        await asyncio.sleep(0.01)
+    login = asyncio.ensure_future(browser_login(flow, opener=None, tell=tell, timeout=30))
+    async with asyncio.timeout(10):
+        while not sent:
+            await asyncio.sleep(0.01)
     url = sent[0].split()[-1]
     query = {k: v[0] for k, v in parse_qs(urlsplit(url).query).items()}
     back = urlencode({"code": "CODE", "state": query["state"], "iss": "https://evil.example"})
@@ -113,7 +115,7 @@ async def test_the_browser_gets_the_address_and_nothing_else(provider: FakeProvi
         got.append((args, more))
         urllib.request.urlopen(args[0], timeout=10).close()
 
-    token = await browser_login(flow_for(provider), opener=opener, tell=told.append)
+    token = await browser_login(flow_for(provider), opener=opener, timeout=30, tell=told.append)
     assert token.access_token in provider.access
     ((args, more),) = got
     assert (len(args), more) == (1, {})
@@ -121,15 +123,20 @@ async def test_the_browser_gets_the_address_and_nothing_else(provider: FakeProvi
     assert args[0] in told[0].split()  # printed before it is opened
 
 
-async def test_a_browser_that_fails_is_no_traceback(provider: FakeProvider, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_browser_that_fails_is_no_traceback(provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", broken.append)
+
     def opener(url: str) -> None:
         raise ValueError("No closing quotation")  # what $BROWSER may lead to
 
     with pytest.raises(LoginRequired, match=r"Nobody signed in within 0\.1 seconds"):
         await browser_login(flow_for(provider), opener=opener, timeout=0.1, tell=quiet)
     open_browser(f"{provider.base}/authorize", opener)
-    await asyncio.sleep(0.05)
-    assert "".join(capsys.readouterr()) == ""
+    for thread in threading.enumerate():
+        if thread.name == "browser":
+            thread.join(timeout=10)
+    assert broken == []
 
 
 async def test_too_late_says_which_redirect_was_waited_for(provider: FakeProvider) -> None:
@@ -160,7 +167,7 @@ async def test_a_redirect_before_anything_was_asked_is_refused(provider: FakePro
     def opener(url: str) -> None:
         urllib.request.urlopen(url, timeout=10).close()
 
-    assert (await browser_login(flow, port=port, opener=opener, tell=quiet)).access_token
+    assert (await browser_login(flow, port=port, opener=opener, timeout=30, tell=quiet)).access_token
     assert answers[0].startswith("HTTP/1.1 400")
     assert broken == []
 
@@ -218,7 +225,7 @@ async def test_a_whole_redirect_is_listened_to_and_sent_as_it_is(provider: FakeP
         opened.append(url)
         urllib.request.urlopen(url, timeout=10).close()
 
-    await browser_login(flow_for(provider, redirect_uri=uri), opener=opener, tell=quiet)
+    await browser_login(flow_for(provider, redirect_uri=uri), opener=opener, timeout=30, tell=quiet)
     assert parse_qs(urlsplit(opened[0]).query)["redirect_uri"] == [uri]
     assert provider.posts[-1]["redirect_uri"] == uri
 
@@ -249,7 +256,11 @@ async def test_another_port_than_that_of_the_whole_redirect_is_a_mistake(provide
 async def test_an_unusable_redirect_stops_either_way_at_once(provider: FakeProvider, way: str) -> None:
     flow = flow_for(provider, redirect_uri="https://app.example.com/callback")
     with pytest.raises(ConfigError, match="OAUTH_REDIRECT_URI is not usable"):
-        await (browser_login(flow, opener=None) if way == "browser" else paste_login(flow, reader=str, tell=quiet))
+        await (
+            browser_login(flow, opener=None, timeout=0.1)
+            if way == "browser"
+            else paste_login(flow, reader=str, tell=quiet)
+        )
     assert provider.requests == []
 
 
@@ -259,7 +270,11 @@ async def test_a_secret_that_will_be_wanted_is_asked_for_at_once(provider: FakeP
     for revocation, device in (("rfc7009", False), ("github", True)):
         flow = flow_for(provider, revocation=revocation, **more)
         with pytest.raises(ConfigError, match="Missing required auth: OAUTH_CLIENT_SECRET") as caught:
-            await (browser_login(flow, opener=None) if way == "browser" else paste_login(flow, reader=str, tell=quiet))
+            await (
+                browser_login(flow, opener=None, timeout=0.1)
+                if way == "browser"
+                else paste_login(flow, reader=str, tell=quiet)
+            )
         assert ("use --device" in str(caught.value), "https://example.com/apps" in str(caught.value)) == (device, True)
     assert provider.requests == []
     check_login(flow_for(provider, client_secret=None))  # a public client

@@ -88,6 +88,8 @@ class Person:
 
     def __call__(self, *command: str) -> tuple[int, str, str]:
         """The exit code, and what was printed to stdout and stderr."""
+        if command[0] == "login" and not any(it.startswith("--timeout") for it in command):
+            command = (*command, "--timeout", "30")
         signin.manager.cache_clear()
         code = cli.main(command)
         return (code, *self._capsys.readouterr())
