@@ -150,6 +150,20 @@ async def test_too_late_says_which_redirect_was_waited_for(provider: FakeProvide
         assert redirect == more.get("redirect_uri", redirect)
 
 
+async def test_a_person_has_the_time_that_was_said(provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+
+    async def wait(server: CallbackServer, seconds: float) -> str:
+        waited.append(seconds)
+        raise TimeoutError
+
+    monkeypatch.setattr(CallbackServer, "wait", wait)
+    for more, seconds in (({}, 300), ({"timeout": 12.5}, 12.5)):
+        with pytest.raises(LoginRequired, match=f"within {seconds} seconds"):
+            await browser_login(flow_for(provider), opener=None, tell=quiet, **more)
+    assert waited == [300, 12.5]
+
+
 async def test_a_redirect_before_anything_was_asked_is_refused(provider: FakeProvider) -> None:
     """The listener is there while the provider's metadata are on their way."""
     port = free_port()

@@ -322,7 +322,7 @@ def test_a_sign_in_records_where_its_tokens_may_go(person: Person) -> None:
 
 
 def test_a_sign_in_is_good_without_a_name(person: Person) -> None:
-    person.provider.metadata = {"userinfo_endpoint": f"{person.provider.base}/nowhere"}
+    person.provider.metadata = {"userinfo_endpoint": "http://127.0.0.1:1/userinfo"}  # nobody answers there
     code, _, err = person("login")
     assert (code, "Signed in to Fake.\n" in err) == (0, True)
     assert person.stored().account == ""
