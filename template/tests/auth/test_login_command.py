@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import json
 import os
 import re
@@ -62,6 +64,7 @@ class Person:
         self.provider = p
         self.data = folder / "data"
         self.opened: list[tuple[Any, ...]] = []
+        self.said = ""
         self.visit: Callable[[str], object] = follow
         self.env = {
             "ENV_FILE": os.environ["ENV_FILE"],
@@ -92,7 +95,8 @@ class Person:
             command = (*command, "--timeout", "30")
         signin.manager.cache_clear()
         code = cli.main(command)
-        return (code, *self._capsys.readouterr())
+        out, self.said = self._capsys.readouterr()
+        return code, out, self.said
 
     def refused(self, *command: str) -> str:
         """The one line of a command that is refused before the browser opens, and before the provider hears of it."""
@@ -333,8 +337,22 @@ def test_the_browser_gets_one_argument(person: Person) -> None:
     ((url,),) = person.opened
     assert url.startswith(f"{person.provider.base}/authorize?")
     person.visit = lambda url: pytest.fail("opened")
-    assert person("login", "--no-browser", "--timeout", "0.1")[0] == 1
-    assert len(person.opened) == 1
+    code, _, err = person("login", "--no-browser", "--timeout", "0.1")
+    assert (code, "within 0.1 seconds" in err, len(person.opened)) == (1, True, 1)
+
+
+def test_a_port_counts_for_the_pasted_address_too(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+        def fileno(self) -> int:
+            raise OSError(5, "no terminal any more")  # the address was shown before it is read
+
+    monkeypatch.setattr("sys.stdin", Terminal())
+    with contextlib.suppress(OSError):
+        person("login", "--paste", "--port", "9999")
+    assert "begins with http://127.0.0.1:9999/callback." in person._capsys.readouterr().err + person.said
 
 
 HOUR = 3600
