@@ -11,7 +11,8 @@ import sys
 import threading
 import urllib.request
 from base64 import b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,21 @@ def visiting(lines: Iterable[str], visit: Callable[[str], object]) -> str:
         if found := re.fullmatch(r"\s+(http\S+)\s*", line):
             visit(found[1])
     return said
+
+
+@contextmanager
+def ended(process: subprocess.Popen[str], seconds: float = 120) -> Iterator[None]:
+    """Kill a process when the block ends, and in any case after these seconds: nobody reads from it for ever."""
+    end = threading.Timer(seconds, process.kill)
+    end.start()
+    try:
+        with process:
+            try:
+                yield
+            finally:
+                process.kill()
+    finally:
+        end.cancel()
 
 
 class Server:
@@ -87,10 +103,11 @@ class Server:
         )
 
         def visit(address: str) -> None:
-            threading.Thread(target=urllib.request.urlopen, args=(address,), daemon=True).start()
+            threading.Thread(target=urllib.request.urlopen, args=(address, None, 30), daemon=True).start()
 
-        said = visiting(process.stderr or (), visit)
-        return process.wait(timeout=60), said
+        with ended(process):
+            said = visiting(process.stderr or (), visit)
+            return process.wait(timeout=60), said
 
     def call(self, tool: str, arguments: dict[str, Any]) -> CallToolResult:
         async def call() -> CallToolResult:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,8 +40,26 @@ def flow() -> OAuth2Flow:
     options = dict(OAUTH_OPTIONS)
     if OAUTH_PROVIDER != "custom" and (base := SOURCES.setting("OAUTH_BASE_URL")):
         options["base_url"] = base.value
+    if redirect := SOURCES.setting("OAUTH_REDIRECT_URI"):
+        options["redirect_uri"] = redirect.value.strip()
     client_id, secret = _look_up("OAUTH_CLIENT_ID") or "", _look_up("OAUTH_CLIENT_SECRET")
-    return PROVIDERS[OAUTH_PROVIDER](client_id=client_id, client_secret=secret, **options)
+    with naming_the_keyring():
+        return PROVIDERS[OAUTH_PROVIDER](client_id=client_id, client_secret=secret, **options)
+
+
+@contextmanager
+def naming_the_keyring() -> Iterator[None]:
+    """Add to a complaint of `auth/` the place that works where clients pass no environment on, by its command."""
+    from .auth.errors import ConfigError
+
+    names = {"no_client_id": "OAUTH_CLIENT_ID", "no_client_secret": "OAUTH_CLIENT_SECRET"}
+    try:
+        yield
+    except ConfigError as error:
+        if error.code not in names:
+            raise
+        message = f"{error} Or keep it in the OS keyring: {COMMAND} secrets set {names[error.code]}"
+        raise ConfigError(message, code=error.code) from None
 
 
 def store(*, plaintext: bool = False) -> FileStore:

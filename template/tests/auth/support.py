@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import subprocess
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +62,27 @@ def stored(p: FakeProvider, tmp_path: Path) -> TokenRecord:
     record = store_at(tmp_path).load(key_of(flow_for(p)))
     assert record is not None
     return record
+
+
+CHILDREN: list[tuple[subprocess.Popen[str], threading.Timer]] = []
+
+
+def started(process: subprocess.Popen[str], seconds: float = 60) -> subprocess.Popen[str]:
+    """Give a child an end: after these seconds, so that nobody reads from it for ever, and when the test is over."""
+    end = threading.Timer(seconds, process.kill)
+    end.daemon = True
+    end.start()
+    CHILDREN.append((process, end))
+    return process
+
+
+def end_children() -> None:
+    """Kill what a failed test left running."""
+    while CHILDREN:
+        process, end = CHILDREN.pop()
+        end.cancel()
+        process.kill()
+        process.wait(timeout=10)
+        for pipe in filter(None, (process.stdin, process.stdout, process.stderr)):
+            with suppress(OSError):
+                pipe.close()

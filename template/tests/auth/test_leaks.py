@@ -97,7 +97,7 @@ class Person:
         self.failures: dict[str, BaseException] = {}
         self.redirect, self.states = "", list[str]()
 
-    def login(self, query: Callable[[str], str] = lambda query: query) -> OAuth2Token:
+    def login(self, query: Callable[[str], str] = lambda query: query, timeout: float = 20) -> OAuth2Token:
         """As `login` does, with `query` as the redirect's; the browser does not follow it elsewhere."""
 
         def opener(url: str) -> None:
@@ -105,11 +105,11 @@ class Person:
             address, _, self.redirect = headers["Location"].partition("?")
             self.states += parse_qs(self.redirect)["state"]
             try:
-                urllib.request.urlopen(f"{address}?{query(self.redirect)}").close()
+                urllib.request.urlopen(f"{address}?{query(self.redirect)}", timeout=30).close()
             except urllib.error.HTTPError as error:
                 error.close()
 
-        return asyncio.run(browser_login(self.flow, opener=opener, timeout=0.5, tell=lambda _: None))
+        return asyncio.run(browser_login(self.flow, opener=opener, timeout=timeout, tell=lambda _: None))
 
     def fails(self, name: str, call: Callable[[], object]) -> None:
         with pytest.raises((AuthError, ValueError)) as caught:
@@ -151,7 +151,7 @@ def everything_that_fails(person: Person) -> dict[str, BaseException]:
             p.faults = [fault] * 3
             person.fails(f"{what}: {name}", call)
     p.faults = []
-    person.fails("other state", lambda: person.login(lambda query: query.replace("state=", "state=x")))
+    person.fails("other state", lambda: person.login(lambda query: query.replace("state=", "state=x"), 0.5))
     person.fails("other issuer", lambda: person.login(lambda query: query.replace("iss=", "iss=x")))
     person.fails("declined", lambda: person.login(lambda query: query.replace("code=", "error=access_denied&c=")))
     person.fails("odd error", lambda: person.login(lambda query: query.replace("code=", f"error={PROSE}%20&c=")))
@@ -253,7 +253,7 @@ def test_a14_a15_a_server_tells_nothing(provider: FakeProvider, tmp_path: Path) 
     )
     login = cli.start("login", "--no-browser")
     address, _ = read_url(login)
-    urllib.request.urlopen(address).close()
+    urllib.request.urlopen(address, timeout=30).close()
     _, said = login.communicate(timeout=30)
     server = cli.start("serve", "--http", "--port", "0")
     assert server.stderr
@@ -304,7 +304,7 @@ async def calls(url: str, p: FakeProvider) -> tuple[list[str], int]:
 
 def probe(url: str) -> str:
     try:
-        with urllib.request.urlopen(url) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             return str(answer.read().decode())
     except urllib.error.HTTPError as error:
         with error:

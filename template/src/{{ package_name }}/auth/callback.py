@@ -1,40 +1,52 @@
-"""The loopback listener a browser is sent back to (RFC 8252 section 7.3), and the page it lands on."""
+"""The loopback listener a browser is sent back to (RFC 8252 section 7.3)."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import errno
-import hashlib
+import re
 import socket
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from typing import NamedTuple
 
 from .errors import AuthError, ConfigError
+from .landing import RECEIVED, REFUSED, STOPPED, TOO_LARGE, Page
 
+MAX_HEAD = 64 * 1024  # bytes: a browser sends the cookies of every program that was ever on this host
+MAX_CONNECTIONS = 32
+DEADLINE = 5.0  # seconds for a whole request
 PATH = "/callback"
-_STYLE = """
-:root { color-scheme: light dark }
-body { font: 17px/1.5 system-ui, sans-serif; margin: 18vh auto 0; max-width: 36rem; color: #1c2128; background: #fff }
-main { border-left: 4px solid #1a7f37; margin: 0 1rem; padding: .2rem 1.5rem }
-main.stopped { border-color: #b35900 }
-h1 { font-size: 1.5rem; margin: 0 0 .5rem }
-@media (prefers-color-scheme: dark) { body { color: #e6edf3; background: #14181d } }
-"""
-_RECEIVED = "received", "Sign-in received", "Go back to the terminal: it says whether it worked."
-_STOPPED = "stopped", "Sign-in not completed", "Go back to the terminal: it says why, and what to do."
-_REFUSED = "stopped", "Not a sign-in answer", "If you are signing in, open the address that the terminal shows."
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-_HEADERS = f"""\
-Content-Type: text/html; charset=utf-8
-Content-Security-Policy: default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; \
-frame-ancestors 'none'
-X-Content-Type-Options: nosniff
-X-Frame-Options: DENY
-Referrer-Policy: no-referrer
-Cache-Control: no-store
-Connection: close
-"""
+
+_PLACE = re.compile(r"http://(localhost|127\.0\.0\.1|\[::1\]):([1-9][0-9]{0,4})((?:/(?![./])[A-Za-z0-9._~-]*)+)")
+
+
+class Redirect(NamedTuple):
+    """Where the provider sends the browser: this machine. Port 0 stands for any free one."""
+
+    host: str
+    port: int = 0
+    path: str = PATH
+
+    @classmethod
+    def parse(cls, uri: str) -> Redirect:
+        """Take a redirect URI apart that is given whole, for providers that compare every character.
+
+        Raises ConfigError, which does not repeat it, for one that could not arrive here or not as it was sent: another
+        scheme, host or user; no port or path; a query or fragment; a path that browsers rewrite.
+        """
+        found = _PLACE.fullmatch(uri)
+        if not found or int(found[2]) > 65535:
+            message = (
+                "OAUTH_REDIRECT_URI is not usable: write http, this machine, a port and a path, and nothing else, "
+                "such as http://localhost:8085/callback."
+            )
+            raise ConfigError(message, code="bad_redirect_uri")
+        return cls(found[1], int(found[2]), found[3])
+
+    @property
+    def uri(self) -> str:
+        """As it is sent to the provider."""
+        return f"http://{self.host}:{self.port}{self.path}"
 
 
 class CallbackServer:
@@ -43,14 +55,29 @@ class CallbackServer:
     `accept(query)` validates a redirect: it returns a code, or raises AuthError. One whose `state` is wrong is answered
     with 400 and the wait goes on: a page in the same browser must not be able to end the sign-in (CVE-2026-42073). The
     pages are constant: nothing received is ever shown (no XSS).
+
+    Any program here may connect: each connection has `deadline` seconds and MAX_HEAD bytes, and of more than
+    MAX_CONNECTIONS the oldest goes, so that silent ones do not lock the browser out.
     """
 
-    def __init__(self, accept: Callable[[str], str], *, host: str, port: int = 0, listen: str | None = None) -> None:
+    def __init__(
+        self,
+        accept: Callable[[str], str],
+        *,
+        host: str,
+        port: int = 0,
+        path: str = PATH,
+        listen: str | None = None,
+        deadline: float = DEADLINE,
+    ) -> None:
+        self.port = port
         self._accept = accept
         self._host = host
-        self._listen = [listen] if listen else ["127.0.0.1", "::1"] if host == "localhost" else [host]
-        self.port = port
+        self._path = path
+        self._listen = [listen] if listen else ["127.0.0.1", "::1"] if host == "localhost" else [host.strip("[]")]
+        self._deadline = deadline
         self._servers: list[asyncio.Server] = []
+        self._open: dict[asyncio.StreamWriter, None] = {}  # the oldest first
 
     async def __aenter__(self) -> CallbackServer:
         """Listen. ConfigError when a fixed port is busy: another program must not get the code."""
@@ -62,11 +89,10 @@ class CallbackServer:
                 if index and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                     continue  # no IPv6 here, so no browser can try it either
                 await self.__aexit__()
-                message = f"Cannot listen on {address} port {self.port} ({error.strerror}). Choose another --port."
-                raise ConfigError(message, code="port_busy") from None
+                raise _cannot_listen(address, self.port, error) from None
             self.port = sock.getsockname()[1]
-            self._servers.append(await asyncio.start_server(self._serve, sock=sock, limit=16 * 1024))
-        self.redirect_uri = f"http://{self._host}:{self.port}{PATH}"
+            self._servers.append(await asyncio.start_server(self._serve, sock=sock, limit=MAX_HEAD))
+        self.redirect_uri = Redirect(self._host, self.port, self._path).uri
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -78,36 +104,58 @@ class CallbackServer:
         return await asyncio.wait_for(self._code, seconds)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        outcome: tuple[str, AuthError | None] | None = None
+        self._open[writer] = None
+        if len(self._open) > MAX_CONNECTIONS:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.transport.abort()
         try:
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
-            outcome = self._judge(head.decode("latin-1"))
-            status = "400 Bad Request" if outcome is None else "200 OK"
-            page = _REFUSED if outcome is None else _STOPPED if outcome[1] else _RECEIVED
-            writer.write(_response(status, *page))
-            await writer.drain()
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
-            pass  # whoever it was did not speak HTTP, or hung up
+            async with asyncio.timeout(self._deadline):
+                writer.write((await self._answer(reader)).response())
+                await writer.drain()
+                await _read_to_the_end(reader, writer)
+        except (OSError, EOFError):
+            pass  # whoever it was did not speak HTTP, hung up, or took too long
+        except asyncio.CancelledError:
+            pass  # the program ends; Python 3.11 would print a traceback of a connection that is still open
         finally:
+            self._open.pop(writer, None)
             writer.close()
-            if outcome is not None and not self._code.done():
-                code, error = outcome
-                self._code.set_exception(error) if error else self._code.set_result(code)
 
-    def _judge(self, head: str) -> tuple[str, AuthError | None] | None:
-        """Return a code or a final error; None for anything that is not the answer waited for."""
+    async def _answer(self, reader: asyncio.StreamReader) -> Page:
+        """Read the head of a request, and return the page for it. What was waited for ends the wait."""
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.LimitOverrunError:
+            return TOO_LARGE
+        query = self._query(head.decode("latin-1"))
+        if query is None or self._code.done():
+            return REFUSED
+        try:
+            code = self._accept(query)
+        except AuthError as error:
+            if error.code in ("state_mismatch", "bad_redirect"):
+                return REFUSED
+            self._code.set_exception(error)
+            return STOPPED
+        self._code.set_result(code)
+        return RECEIVED
+
+    def _query(self, head: str) -> str | None:
+        """Return the query of a request for our path; None for every other request."""
         lines = head.split("\r\n")
         method, _, rest = lines[0].partition(" ")
-        target = urlsplit(rest.partition(" ")[0])
+        path, _, query = rest.partition(" ")[0].partition("?")
         hosts = [line[5:].strip() for line in lines[1:] if line.lower().startswith("host:")]
-        allowed = {f"{name}:{self.port}" for name in ("127.0.0.1", "localhost", "[::1]")}
         # The Host check stops DNS rebinding: a page of evil.example that resolves to this machine.
-        if self._code.done() or method != "GET" or target.path != PATH or len(hosts) != 1 or hosts[0] not in allowed:
+        if method != "GET" or path != self._path or len(hosts) != 1 or hosts[0] not in self._names():
             return None
-        try:
-            return self._accept(target.query), None
-        except AuthError as error:
-            return None if error.code in ("state_mismatch", "bad_redirect") else ("", error)
+        return query
+
+    def _names(self) -> set[str]:
+        names = {"127.0.0.1", "localhost", "[::1]"}
+        with_port = {f"{name}:{self.port}" for name in names}
+        return names | with_port if self.port == 80 else with_port  # browsers leave out http's own port
 
 
 def _bind(address: str, port: int) -> socket.socket:
@@ -126,11 +174,16 @@ def _bind(address: str, port: int) -> socket.socket:
     return sock
 
 
-def _response(status: str, kind: str, title: str, advice: str) -> bytes:
-    page = f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title><meta name="viewport" content="width=device-width">
-<style>{_STYLE}</style>
-<main class="{kind}"><h1>{title}</h1><p>{advice}<p><small>You can close this window.</small></main></html>
-"""
-    head = f"HTTP/1.1 {status}\n{_HEADERS}Content-Length: {len(page)}\n\n"
-    return (head.replace("\n", "\r\n") + page).encode("ascii")
+def _cannot_listen(address: str, port: int, error: OSError) -> ConfigError:
+    mend = "Leave --listen away, or give it an address of this machine."
+    if error.errno in (errno.EADDRINUSE, errno.EACCES):
+        mend = "Choose another --port, or end the program that has this one."
+    return ConfigError(f"Cannot listen on {address} port {port} ({error.strerror}). {mend}", code="port_busy")
+
+
+async def _read_to_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Wait for the other side to hang up. To close on bytes unread is a reset, which takes the page away again."""
+    writer.write_eof()
+    left = 1024 * 1024
+    while left > 0 and (read := await reader.read(MAX_HEAD)):
+        left -= len(read)

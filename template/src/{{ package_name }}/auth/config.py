@@ -37,6 +37,7 @@ class OAuth2Config:
     basic_auth: bool = False  # client_secret_basic instead of client_secret_post (RFC 6749 section 2.3.1)
     iss: str = "if_present"  # RFC 9207: "required", "if_present" or "ignore"
     revocation: str = "rfc7009"  # or "github"
+    console: str = ""  # where a person registers a client
     redirect_host: str = "127.0.0.1"  # RFC 8252 section 7.3; Entra wants "localhost"
     authorize_params: Mapping[str, str] = field(default_factory=dict)
 
@@ -44,7 +45,7 @@ class OAuth2Config:
         object.__setattr__(self, "scopes", tuple(self.scopes))
         if not self.client_id:
             message = "Missing required auth: OAUTH_CLIENT_ID. Set OAUTH_CLIENT_ID environment variable."
-            raise ConfigError(message, code="no_client_id")
+            raise ConfigError(f"{message} {self.registration}", code="no_client_id")
         if not re.fullmatch(r"[\x21-\x7e]+", self.client_id + (self.client_secret or "")):
             message = "OAUTH_CLIENT_ID or OAUTH_CLIENT_SECRET holds a blank or a control character."
             raise ConfigError(message, code="bad_client")
@@ -55,6 +56,13 @@ class OAuth2Config:
             check_url(self.token_url, "token URL")
         for url in filter(None, (self.device_url, self.revocation_url, self.userinfo_url)):
             check_url(url, "endpoint URL")
+
+    @property
+    def registration(self) -> str:
+        """Where a client is registered, and with which redirect: a sentence for those who have none yet."""
+        where = f"at {self.console}" if self.console else f"with the provider ({self.name})"
+        redirect = self.redirect_uri or f"http://{self.redirect_host}/callback"
+        return f"A client is registered {where}; where a redirect is asked for, enter {redirect}."
 
 
 async def discover(config: OAuth2Config, send: Send) -> OAuth2Config:

@@ -8,9 +8,10 @@ import threading
 import time
 import webbrowser
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
+from concurrent.futures import Future
+from contextlib import suppress
 
-from .callback import PATH, CallbackServer
+from .callback import CallbackServer, Redirect
 from .errors import ConfigError, LoginRequired, ProtocolError, TransientAuthError
 from .oauth2 import AuthorizationRequest, OAuth2Flow
 from .responses import OAuth2Token, parse_success, printable, seconds
@@ -27,7 +28,32 @@ def say(text: str) -> None:
 def open_browser(url: str, opener: Callable[[str], object]) -> None:
     """Open a URL that passes `check_url`, in a daemon thread: some browsers block."""
     check_url(url, "authorization URL")
-    threading.Thread(target=opener, args=(url,), name="browser", daemon=True).start()
+
+    def run() -> None:
+        with suppress(Exception):  # the address is on the screen, too
+            opener(url)
+
+    threading.Thread(target=run, name="browser", daemon=True).start()
+
+
+def check_login(flow: OAuth2Flow, port: int = 0) -> Redirect:
+    """Find out what the provider would only complain of after the consent. Return the redirect, without I/O.
+
+    `port` 0 leaves the port to the configured redirect, or to the system. Raises ConfigError without a secret that the
+    provider wants, and for a redirect that is unusable or names another port.
+    """
+    config = flow.config
+    if config.secret_required and not config.client_secret:
+        message = "Missing required auth: OAUTH_CLIENT_SECRET. Set OAUTH_CLIENT_SECRET environment variable"
+        device = " or use --device" if config.revocation == "github" else ""
+        raise ConfigError(f"{message}{device}. {config.registration}", code="no_client_secret")
+    if config.redirect_uri is None:
+        return Redirect(config.redirect_host, port)
+    redirect = Redirect.parse(config.redirect_uri)
+    if port not in (0, redirect.port):
+        message = f"--port {port} is not the port of OAUTH_REDIRECT_URI, {redirect.port}. Leave --port away."
+        raise ConfigError(message, code="bad_redirect_uri")
+    return redirect
 
 
 async def browser_login(
@@ -41,16 +67,19 @@ async def browser_login(
 ) -> OAuth2Token:
     """Sign in through the system browser, with a redirect to a loopback port (RFC 8252).
 
-    `port` 0 takes any free one. `listen` is for containers, where the published port has to be bound on all addresses.
-    `opener` None opens nothing. Raises LoginRequired when declined or too late, or AuthError.
+    Where `flow.config.redirect_uri` is given, its host, port and path are listened to. Otherwise `port` 0 takes any free
+    one. `listen` is for containers, where the published port has to be bound on all addresses. `opener` None opens
+    nothing. Raises LoginRequired when declined or too late, or AuthError.
     """
-    _require_secret(flow)
+    host, port, path = check_login(flow, port)
     started: list[AuthorizationRequest] = []
 
     def accept(query: str) -> str:
+        if not started:  # while the provider's metadata is on its way
+            raise ProtocolError("Nothing was asked yet.", code="state_mismatch")
         return flow.read_redirect(started[0], query)
 
-    async with CallbackServer(accept, host=flow.config.redirect_host, port=port, listen=listen) as server:
+    async with CallbackServer(accept, host=host, port=port, path=path, listen=listen) as server:
         request = await flow.begin(server.redirect_uri)
         started.append(request)
         tell(f"Open this address to sign in to {flow.config.name}:\n\n  {request.url}\n")
@@ -59,7 +88,11 @@ async def browser_login(
         try:
             code = await server.wait(timeout)
         except TimeoutError:
-            message = f"Nobody signed in within {timeout:.0f} seconds. Without a browser: --device or --paste."
+            message = (
+                f"Nobody signed in within {timeout:g} seconds: no answer came to {server.redirect_uri}. A provider that "
+                "shows an error page usually wants exactly this redirect registered; --port or OAUTH_REDIRECT_URI keeps "
+                "it the same each time. Without a browser here: --device or --paste."
+            )
             raise LoginRequired(message, code="timeout") from None
     return await flow.exchange_code(code, request.verifier, request.redirect_uri)
 
@@ -69,17 +102,25 @@ async def paste_login(
 ) -> OAuth2Token:
     """Sign in with a browser elsewhere: its last address, which fails to load, is pasted here.
 
-    Checked exactly as a redirect is. Raises ConfigError without a terminal to paste into.
+    Checked exactly as a redirect is. Raises ConfigError without a terminal to paste into, LoginRequired for anything
+    but that address.
     """
-    _require_secret(flow)
-    if reader is None and not sys.stdin.isatty():
+    redirect = check_login(flow, port)
+    if not redirect.port:
+        redirect = redirect._replace(port=PASTE_PORT)
+    if reader is None and not (sys.stdin and sys.stdin.isatty()):
         message = "--paste needs a terminal to paste into. Use --device, or set ACCESS_TOKEN."
         raise ConfigError(message, code="no_terminal")
-    request = await flow.begin(f"http://{flow.config.redirect_host}:{port or PASTE_PORT}{PATH}")
+    request = await flow.begin(redirect.uri)
     tell(f"Open this address in any browser and sign in to {flow.config.name}:\n\n  {request.url}\n")
-    tell(f"It then fails to load an address that begins with {request.redirect_uri}. Copy that one and paste it here:")
-    pasted = urlsplit((await asyncio.to_thread(reader or sys.stdin.readline)).strip())
-    code = flow.read_redirect(request, pasted.query)
+    tell(f"It then fails to load an address that begins with {redirect.uri}. Copy that one and paste it here:")
+    pasted = await _in_a_daemon_thread(reader or _typed)
+    address, _, rest = pasted.strip().partition("?")
+    query, _, _ = rest.partition("#")
+    if address != redirect.uri or not query:
+        message = f"What was pasted is not the whole address: it begins with {redirect.uri}?"
+        raise LoginRequired(message, code="bad_paste")
+    code = flow.read_redirect(request, query)
     return await flow.exchange_code(code, request.verifier, request.redirect_uri)
 
 
@@ -123,9 +164,22 @@ async def device_login(
     raise LoginRequired("The device code expired before anybody entered it.", code="expired_token")
 
 
-def _require_secret(flow: OAuth2Flow) -> None:
-    """Stop before the browser opens where the provider will want a secret afterwards."""
-    if flow.config.secret_required and not flow.config.client_secret:
-        message = "Missing required auth: OAUTH_CLIENT_SECRET. Set OAUTH_CLIENT_SECRET environment variable"
-        device = " or use --device" if flow.config.revocation == "github" else ""
-        raise ConfigError(f"{message}{device}.", code="no_client_secret")
+def _typed() -> str:
+    """A line from the terminal. Not `sys.stdin.readline`: its lock, still held after Ctrl-C, is fatal at exit."""
+    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as terminal:
+        return terminal.readline().decode(errors="replace")
+
+
+async def _in_a_daemon_thread(call: Callable[[], str]) -> str:
+    """Wait for `call` without keeping the program from ending: Ctrl-C counts although nobody answers."""
+    future: Future[str] = Future()
+    future.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="paste", daemon=True).start()
+    return await asyncio.wrap_future(future)

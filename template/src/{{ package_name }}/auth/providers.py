@@ -27,7 +27,13 @@ class GitHubOAuth(OAuth2Flow):
     """
 
     def __init__(
-        self, client_id: str, client_secret: str | None = None, scopes: Sequence[str] = (), *, base_url: str = _GITHUB
+        self,
+        client_id: str,
+        client_secret: str | None = None,
+        scopes: Sequence[str] = (),
+        *,
+        base_url: str = _GITHUB,
+        redirect_uri: str | None = None,
     ) -> None:
         base = base_url.rstrip("/")
         public = base == _GITHUB
@@ -36,7 +42,9 @@ class GitHubOAuth(OAuth2Flow):
             client_id=client_id,
             client_secret=client_secret,
             scopes=scopes,
+            redirect_uri=redirect_uri,
             name="GitHub",
+            console=f"{base}/settings/developers",
             issuer=f"{base}/login/oauth",
             authorization_url=f"{base}/login/oauth/authorize",
             token_url=f"{base}/login/oauth/access_token",
@@ -60,7 +68,13 @@ class GoogleOAuth(OAuth2Flow):
     """
 
     def __init__(
-        self, client_id: str, client_secret: str | None = None, scopes: Sequence[str] = _OPENID, *, base_url: str = ""
+        self,
+        client_id: str,
+        client_secret: str | None = None,
+        scopes: Sequence[str] = _OPENID,
+        *,
+        base_url: str = "",
+        redirect_uri: str | None = None,
     ) -> None:
         accounts = base_url or "https://accounts.google.com"
         tokens = base_url or "https://oauth2.googleapis.com"
@@ -68,7 +82,9 @@ class GoogleOAuth(OAuth2Flow):
             client_id=client_id,
             client_secret=client_secret,
             scopes=scopes,
+            redirect_uri=redirect_uri,
             name="Google",
+            console="https://console.cloud.google.com/auth/clients as a desktop app",
             issuer=accounts,
             authorization_url=f"{accounts}/o/oauth2/v2/auth",
             token_url=f"{tokens}/token",
@@ -100,6 +116,7 @@ class AzureADOAuth(OAuth2Flow):
         client_secret: str | None = None,
         *,
         base_url: str = _ENTRA,
+        redirect_uri: str | None = None,
     ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.\-]{0,252}", tenant_id):
             raise ConfigError("The Azure tenant is a GUID, a domain, or common, organizations, consumers.")
@@ -110,7 +127,9 @@ class AzureADOAuth(OAuth2Flow):
             client_id=client_id,
             client_secret=client_secret,
             scopes=tuple(dict.fromkeys((*scopes, "offline_access"))),
+            redirect_uri=redirect_uri,
             name="Azure AD",
+            console="https://entra.microsoft.com/ under App registrations",
             issuer=f"{base_url.rstrip('/')}/{issuing}/v2.0",
             authorization_url=f"{base}/authorize",
             token_url=f"{base}/token",
