@@ -178,11 +178,35 @@ async def test_a7_no_proxy_steps_around_the_check_of_the_address(
     assert len(server.heads) == 1
 
 
-@pytest.mark.parametrize("proxy", ["socks5h://127.0.0.1:1", "ftp://127.0.0.1"])
-async def test_a_proxy_of_an_unusable_kind_is_a_setting(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", proxy)
-    with pytest.raises(ConfigError, match="give an http:// one"):
-        await transport.send("GET", "https://id.example/", {})
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("HTTPS_PROXY", "socks5h://user:SENTINEL@127.0.0.1:1"),
+        ("ALL_PROXY", "socks5://SENTINEL"),
+        ("https_proxy", "ftp://SENTINEL"),
+        ("HTTP_PROXY", "http://127.0.0.1:99999"),
+        ("NO_PROXY", "localhost,[::1]"),
+        ("SSL_CERT_FILE", "/SENTINEL/certificates.pem"),
+        ("SSL_CERT_DIR", "/SENTINEL"),
+    ],
+)
+@pytest.mark.parametrize("public_only", [True, False])
+async def test_an_environment_that_cannot_work_is_named(
+    provider: FakeProvider,
+    proxy: Listener,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+    public_only: bool,
+) -> None:
+    transport._tls.cache_clear()
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError, match=variable) as caught:
+        await transport.send("GET", f"{provider.base}/user", {}, public_only=public_only)
+    assert "SENTINEL" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert provider.requests == []
 
 
 @pytest.mark.parametrize("host", ["xn--a.example", "a..b"])
