@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import version
 from .answers import COMMAND, OAUTH_OPTIONS, OAUTH_PROVIDER
 from .credentials import SOURCES
 from .errors import ServerError, UsageError
@@ -39,7 +40,9 @@ def flow() -> OAuth2Flow:
     if OAUTH_PROVIDER != "custom" and (base := SOURCES.setting("OAUTH_BASE_URL")):
         options["base_url"] = base.value
     client_id, secret = _look_up("OAUTH_CLIENT_ID") or "", _look_up("OAUTH_CLIENT_SECRET")
-    return PROVIDERS[OAUTH_PROVIDER](client_id=client_id, client_secret=secret, **options)
+    flow = PROVIDERS[OAUTH_PROVIDER](client_id=client_id, client_secret=secret, **options)
+    flow.user_agent = f"{COMMAND}/{version()}"
+    return flow
 
 
 def store(*, plaintext: bool = False) -> FileStore:

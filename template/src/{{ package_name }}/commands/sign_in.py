@@ -103,6 +103,8 @@ async def _sign_in(args: argparse.Namespace, flow: OAuth2Flow) -> TokenRecord:
         account=account,
         token_url=at.token_url,
         revocation_url=at.revocation_url,
+        token_auth=at.token_endpoint_auth_method,
+        revocation_auth=at.revocation_endpoint_auth_method or at.token_endpoint_auth_method,
     )
 
 
@@ -139,7 +141,7 @@ def _logout(args: argparse.Namespace) -> int:
         try:
             if record := store.load(key):
                 token = OAuth2Token(record.access_token, record.refresh_token)
-                revoked = asyncio.run(flow.revoke(token, record.revocation_url))
+                revoked = asyncio.run(flow.revoke(token, record.revocation_url, record.revocation_auth))
         except AuthError as error:
             say(f"Could not revoke at {flow.config.name} ({error.code}); deleting it here all the same.")
         finally:
