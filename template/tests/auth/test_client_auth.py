@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
@@ -158,6 +159,15 @@ async def test_a_revocation_that_was_refused_with_200_is_no_success(provider: Fa
         assert await flow_for(provider).revoke("at") is True
 
 
+async def test_a_device_is_answered_with_nulls(provider: FakeProvider) -> None:
+    empty = dict.fromkeys(("error", "error_description", "verification_uri", "interval", "expires_in"))
+    answer = {"device_code": "dc", "user_code": "ABCD", "verification_url": f"{provider.base}/device", **empty}
+    provider.faults = [(200, {"Content-Type": "text/html"}, json.dumps(answer).encode())]
+    provider.devices["dc"] = []
+    provider.more = {"error": None, "token_type": None, "scope": None}
+    assert (await device_login(flow_for(provider), sleep=no_sleep, tell=lambda _: None)).access_token
+
+
 @pytest.mark.parametrize("method", [POST, BASIC])
 async def test_after_a_restart_it_is_as_at_the_sign_in(provider: FakeProvider, tmp_path: Any, method: str) -> None:
     """The metadata is not read again, neither to renew nor to sign out."""
@@ -204,10 +214,10 @@ def asking(authorization_url: str, **params: str) -> OAuth2Flow:
 
 
 async def test_parameters_and_the_urls_own_query_are_sent(provider: FakeProvider) -> None:
-    provider.required = {"audience": "https://api.example.com/", "prompt": "login consent", "tenant": "a&b"}
+    provider.required = {"audience": "https://api.example.com/", "prompt": "login consent", "tenant": "a&b", "x": "y z"}
     more = {"audience": "https://api.example.com/", "prompt": "login consent"}
     flow = flow_for(
-        provider, authorization_url=f"{provider.base}/authorize?tenant=a%26b&prompt=none", authorize_params=more
+        provider, authorization_url=f"{provider.base}/authorize?tenant=a%26b&x=y+z&prompt=none", authorize_params=more
     )
     assert (await signed_in(flow, provider)).access_token
 

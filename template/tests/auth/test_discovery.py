@@ -213,6 +213,39 @@ async def test_a_demand_that_cannot_be_met_is_told_at_once(provider: FakeProvide
         assert (await discovering(provider).begin()).url
 
 
+@pytest.mark.parametrize(
+    "name", ["authorization_endpoint", "token_endpoint", "userinfo_endpoint", "revocation_endpoint"]
+)
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1/x", "https://localhost/x", "https://[::1]/x", "http://id.example/x"]
+)
+async def test_a7_metadata_from_elsewhere_names_nothing_on_this_machine(name: str, url: str) -> None:
+    async def send(method: str, url: str, headers: Any, body: bytes = b"", *, public_only: bool = False) -> Reply:
+        return Reply(200, JSON, json.dumps(document).encode())
+
+    document = DOCUMENT | {name: url}
+    with pytest.raises(ConfigError, match=name):
+        await asking("https://id.example", send).endpoints()
+
+
+@pytest.mark.parametrize(
+    ("advertised", "configured", "iss"),
+    [
+        (True, "if_present", "required"),
+        (True, "ignore", "ignore"),
+        (False, "if_present", "if_present"),
+        ("true", "if_present", "if_present"),
+        (None, "required", "required"),
+    ],
+)
+async def test_a5_an_issuer_that_promises_iss_has_to_send_it(
+    provider: FakeProvider, advertised: Any, configured: str, iss: str
+) -> None:
+    provider.metadata = {"authorization_response_iss_parameter_supported": advertised}
+    flow = CustomOAuth(provider.client_id, "s3cret", issuer=provider.base, iss=configured)
+    assert (await flow.endpoints()).iss == iss
+
+
 async def test_discovery_order_for_an_issuer_with_a_path() -> None:
     asked: list[str] = []
 
@@ -373,6 +406,8 @@ RFC |= {"discover": False, "token_endpoint_auth_method": ""}
 
 
 def test_google_profile() -> None:
+    elsewhere = GoogleOAuth("c", base_url="https://Stand-In.example/").config
+    assert elsewhere.token_url == "https://stand-in.example/token"
     flow = GoogleOAuth(client_id="c", client_secret="s", scopes=["openid"])
     query = query_of(flow)
     assert (query["access_type"], query["prompt"]) == ("offline", "consent")
@@ -390,7 +425,7 @@ def test_google_profile() -> None:
 
 
 def test_azure_profile() -> None:
-    flow = AzureADOAuth(client_id="c", tenant_id="common", scopes=["User.Read"])
+    flow = AzureADOAuth("c", "common", ["User.Read"], base_url="https://Login.MicrosoftOnline.com:443/")
     query = query_of(flow)
     assert query["scope"] == "User.Read offline_access"
     assert "resource" not in query

@@ -41,6 +41,15 @@ def test_pkce_refuses_other_lengths_and_alphabets(bad: str) -> None:
         PKCECodeVerifier(bad)
 
 
+def test_pkce_takes_what_the_rfc_allows() -> None:
+    every = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+    for good in (every, "a" * 43, "~" * 128):
+        assert len(PKCECodeVerifier(good).challenge) == 43
+    asked: list[int] = []
+    PKCECodeVerifier.generate(lambda size: asked.append(size) or "a" * 43)  # type: ignore[func-returns-value]
+    assert asked == [64]
+
+
 def test_pkce_verifiers_are_distinct() -> None:
     assert len({PKCECodeVerifier.generate().verifier for _ in range(10_000)}) == 10_000
     assert PKCECodeVerifier("a" * 43).challenge != PKCECodeVerifier("~" * 128).challenge
@@ -87,6 +96,8 @@ def test_token_type_and_refresh_token() -> None:
     assert token({}, kept="old").refresh_token == "old"
     assert token({"refresh_token": ""}, kept="old").refresh_token == "old"
     assert token({"refresh_token": "new"}, kept="old").refresh_token == "new"
+    assert token({"refresh_token": "new"}).refresh_token == "new"
+    assert token({}).refresh_token is None
     for kind in ("DPoP", "mac", "bearer2", 7, ["bearer"]):
         with pytest.raises(ProtocolError):
             token({"token_type": kind})
@@ -162,6 +173,14 @@ def test_errors_count_whatever_the_status(code: Any, status: int, kind: type[Exc
         token({"error": code, "error_description": "SENTINEL"}, status)
     assert "SENTINEL" not in str(caught.value)
     assert "<" not in str(caught.value)
+
+
+@pytest.mark.parametrize("odd", ["two words", "new\x1b[2J", "new\n", "new<", "n\u00e9w", "n" * 65, "invalid_grant "])
+def test_a_code_that_is_none_is_not_shown(odd: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        token({"error": odd})
+    assert caught.value.code == "unknown_error"
+    assert str(caught.value) == "Fake refused the code (unknown_error)."
 
 
 def test_slack_says_ok_false() -> None:
@@ -304,6 +323,7 @@ def test_form_bodies_are_read() -> None:
         "repo",
         "user",
     )
+    assert token(b"access_token=abc&scope=", kind=kind).scopes == ()  # a GitHub App has permissions instead
 
 
 BAD_URLS = [
@@ -359,6 +379,36 @@ def test_a1_a_plain_url_is_opened_once() -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "anywhere", "discovered"),
+    [
+        ("https://id.example/a?b=c", True, True),
+        ("https://localhost/", True, False),
+        ("http://localhost:1/", True, False),
+        ("http://127.9.9.9/", True, False),
+        ("https://[::1]/", True, False),
+        ("http://localhost.evil.example/", False, False),
+        ("http://127.0.0.1.evil.example/", False, False),
+        ("http://evil.example/localhost", False, False),
+        ("http://[::2]/", False, False),
+        ("http://10.0.0.1/", False, False),
+        ("http://0.0.0.0/", False, False),
+        ("https://id.example@evil.example/", False, False),
+        ("https://id.example:65536/", False, False),
+        ("ftp://localhost/", False, False),
+        ("https://id.example/" + "x" * (8192 - 19), True, True),
+        ("https://id.example/" + "x" * (8193 - 19), False, False),
+    ],
+)
+def test_a1_which_urls_are_taken(url: str, anywhere: bool, discovered: bool) -> None:
+    for good, loopback in ((anywhere, True), (discovered, False)):
+        if good:
+            assert check_url(url, "x", loopback=loopback).hostname
+        else:
+            with pytest.raises(ConfigError):
+                check_url(url, "x", loopback=loopback)
+
+
+@pytest.mark.parametrize(
     "address",
     [
         "127.0.0.1",
@@ -375,6 +425,16 @@ def test_a1_a_plain_url_is_opened_once() -> None:
         "fc00::1",
         "ff02::1",
         "2001::1",
+        "2001:0:0808:0808::1",
+        "2002:0808:0808::1",
+        "2001:db8::1",
+        "224.0.1.1",
+        "64:ff9b::10.0.0.1",
+        "64:ff9b:1::808:808",
+        "::ffff:8.8.8.8",
+        "192.168.0.1",
+        "172.16.0.1",
+        "255.255.255.255",
         "::7f00:1",
     ],
 )

@@ -69,7 +69,8 @@ def _checked(data: dict[str, Any], config: OAuth2Config) -> OAuth2Config:
         raise ConfigError(message, code="no_s256")
     for name, what in _DEMANDS.items():
         if data.get(name) is True:
-            raise ConfigError(f"{config.name} takes only {what}, which this server cannot send.", code="demand")
+            message = f"{config.name} takes only {what}, which this server cannot send: ask it for a client without."
+            raise ConfigError(message, code="demand")
     loopback = is_loopback(urlsplit(config.issuer).hostname or "")  # development: everything on this machine
 
     def endpoint(name: str, required: bool = False) -> str:

@@ -63,6 +63,7 @@ class GoogleOAuth(OAuth2Flow):
     def __init__(
         self, client_id: str, client_secret: str | None = None, scopes: Sequence[str] = _OPENID, *, base_url: str = ""
     ) -> None:
+        base_url = _plain(base_url) if base_url else ""
         accounts = base_url or "https://accounts.google.com"
         tokens = base_url or "https://oauth2.googleapis.com"
         config = OAuth2Config(
@@ -104,15 +105,16 @@ class AzureADOAuth(OAuth2Flow):
     ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.\-]{0,252}", tenant_id):
             raise ConfigError("The Azure tenant is a GUID, a domain, or common, organizations, consumers.")
+        base_url = _plain(base_url)
         issuing = tenant_id.lower() if _GUID.fullmatch(tenant_id) else "{tenantid}"
         issuing = _CONSUMERS if tenant_id == "consumers" else issuing
-        base = f"{base_url.rstrip('/')}/{tenant_id}/oauth2/v2.0"
+        base = f"{base_url}/{tenant_id}/oauth2/v2.0"
         config = OAuth2Config(
             client_id=client_id,
             client_secret=client_secret,
             scopes=tuple(dict.fromkeys((*scopes, "offline_access"))),
             name="Azure AD",
-            issuer=f"{base_url.rstrip('/')}/{issuing}/v2.0",
+            issuer=f"{base_url}/{issuing}/v2.0",
             authorization_url=f"{base}/authorize",
             token_url=f"{base}/token",
             device_url=f"{base}/devicecode",
