@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 from jinja2 import Environment
 from jinja2.ext import Extension
@@ -286,7 +286,7 @@ _OURS = frozenset(
 def parameters(text: Any) -> dict[str, str]:
     """`audience=a prompt=login%20consent` → the parameters by name, as they are before they are put into a URL."""
     pairs = (pair.partition("=") for pair in str(text or "").split())
-    return {name: unquote(value) for name, _, value in pairs}
+    return {name: unquote_plus(value) for name, _, value in pairs}
 
 
 def oauth_authorize_params_error(text: Any) -> str:
@@ -303,11 +303,9 @@ def _parameters_error(question: str, pairs: list[str]) -> str:
         shown = f"{question}: {_shown(name if mark else pair)}"
         if not re.fullmatch(r"[A-Za-z0-9._~-]{1,60}", name) or not mark or not value:
             return f"{shown} is not a parameter with a value: write name=value, such as audience=api.example.com."
-        if not re.fullmatch(r"(?:%[0-9A-Fa-f]{2}|[!$&()*+,\-./0-9:;=?@A-Z_a-z~\[\]])+", value):
-            return (
-                f"{shown} has a value that cannot be in a URL: no quotes, and %20 for a blank, %25 for a percent sign."
-            )
-        if not _is_plain(unquote(value)):
+        if not re.fullmatch(r"(?:%[0-9A-Fa-f]{2}|[!$()*+,\-./0-9:;=?@A-Z_a-z~\[\]])+", value):
+            return f"{shown} has a value that cannot be in a URL: no quotes; %20 for a blank, %26 for &, %25 for %."
+        if not _is_plain(unquote_plus(value)):
             return f"{shown} has a value with control characters or quotes: leave them out."
         if name.lower() in _OURS:
             return f"{shown} is set by the server itself, or would keep the sign-in from working: leave it out."
@@ -318,7 +316,7 @@ def _parameters_error(question: str, pairs: list[str]) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    return all(char.isprintable() and char not in "\"'`\\<>" for char in text)
+    return all(char.isprintable() and char not in "\"'`\\<>\ufffd" for char in text)
 
 
 # -------------------------------------------------------------- literals

@@ -186,7 +186,9 @@ PARAMETERS_REFUSED = [
     ("a=b\x1b", "'a' has a value that cannot be in a URL"),
     ("a='b'", "'a' has a value that cannot be in a URL: no quotes"),
     ('claims={"a":1}', "'claims' has a value that cannot be in a URL"),
-    ("a=50%", "'a' has a value that cannot be in a URL: no quotes, and %20 for a blank, %25 for a percent sign."),
+    ("a=50%", "'a' has a value that cannot be in a URL: no quotes; %20 for a blank, %26 for &, %25 for %."),
+    ("audience=a&prompt=consent", "'audience' has a value that cannot be in a URL"),
+    ("a=%ff", "'a' has a value with control characters or quotes"),
     ("a=%zz", "'a' has a value that cannot be in a URL"),
     ("a=b%0d%0aX:", "'a' has a value with control characters or quotes"),
     ("a=%22b%22", "'a' has a value with control characters or quotes"),
@@ -230,13 +232,13 @@ def test_a_query_of_an_endpoint_is_checked_alike(filters: dict[str, Any], url: s
 
 
 def test_parameters_as_they_are_meant(filters: dict[str, Any]) -> None:
-    given = " audience=https://api.example.com/v1?x=1   prompt=login%20consent max_age=0 q=%25%C3%A9+ "
+    given = " audience=https://api.example.com/v1?x=1   prompt=login%20consent max_age=0 q=%25%C3%A9+%2B "
     assert filters["oauth_authorize_params_error"](given) == ""
     assert filters["parameters"](given) == {
         "audience": "https://api.example.com/v1?x=1",
         "prompt": "login consent",
         "max_age": "0",
-        "q": "%é+",
+        "q": "%é +",
     }
     for empty in ("", "  ", None):
         assert (filters["oauth_authorize_params_error"](empty), filters["parameters"](empty)) == ("", {})
