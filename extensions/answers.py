@@ -299,9 +299,9 @@ def oauth_authorize_params_error(text: Any) -> str:
 def _parameters_error(question: str, pairs: list[str]) -> str:
     names: set[str] = set()
     for pair in pairs:
-        name, mark, value = pair.partition("=")
-        shown = f"{question}: {_shown(name if mark else pair)}"
-        if not re.fullmatch(r"[A-Za-z0-9._~-]{1,60}", name) or not mark or not value:
+        name, _, value = pair.partition("=")
+        shown = f"{question}: {_shown(name)}"
+        if not re.fullmatch(r"[A-Za-z0-9._~-]{1,60}", name) or not value:
             return f"{shown} is not a parameter with a value: write name=value, such as audience=api.example.com."
         if not re.fullmatch(r"(?:%[0-9A-Fa-f]{2}|[!$()*+,\-./0-9:;=?@A-Z_a-z~\[\]])+", value):
             return f"{shown} has a value that cannot be in a URL: no quotes; %20 for a blank, %26 for &, %25 for %."

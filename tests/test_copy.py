@@ -179,6 +179,7 @@ PARAMETERS_REFUSED = [
     ("audience", "'audience' is not a parameter with a value: write name=value"),
     ("a=1 =b", "'' is not a parameter with a value"),
     ("audience=", "'audience' is not a parameter with a value"),
+    ("n" * 61 + "=1", f"'{'n' * 60}…' is not a parameter with a value"),
     ("a,b=c", "'a,b' is not a parameter with a value"),
     ("audience=a b", "'b' is not a parameter with a value"),
     ("a=1\nb=2", "'a' has a value that cannot be in a URL"),

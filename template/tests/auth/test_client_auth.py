@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from typing import Any
@@ -18,6 +19,7 @@ from .package import (
     OAuth2Flow,
     OAuth2Token,
     TokenRecord,
+    client_auth,
     device_login,
     key_of,
 )
@@ -54,6 +56,11 @@ async def every_exchange(flow: OAuth2Flow, p: FakeProvider) -> None:
     assert (await device_login(flow, sleep=no_sleep, tell=lambda _: None)).access_token
     assert await flow.revoke(token) is True
     assert p.revoked
+
+
+def test_the_header_is_percent_encoded_as_a_form_is() -> None:
+    sent = client_auth.basic("a:b/c~", "p%+/:&=").removeprefix("Basic ")
+    assert base64.b64decode(sent).decode() == "a%3Ab%2Fc~:p%25%2B%2F%3A%26%3D"
 
 
 @pytest.mark.parametrize("method", [POST, BASIC])

@@ -156,7 +156,7 @@ async def test_no_answer_of_one_place_ends_the_search(provider: FakeProvider, an
         ([NOT_THERE, NOT_THERE], ConfigError, "no_metadata", "no metadata: 127.0.0.1 answered with HTTP 404"),
         ([NOT_THERE, HTML], ConfigError, "no_metadata", "something that is not JSON"),
         ([(302, {}, b""), NOT_THERE], ConfigError, "no_metadata", "HTTP 302"),
-        ([NOT_THERE, (503, {}, b"{}")], TransientAuthError, "http_503", "Try again later"),
+        ([NOT_THERE, (503, {"Retry-After": "7"}, b"{}")], TransientAuthError, "http_503", "Try again later"),
         ([(500, {}, b"{}"), HTML], TransientAuthError, "http_500", "Try again later"),
         ([{"issuer": "https://evil.example"}, (502, {}, b"")], TransientAuthError, "http_502", "another issuer"),
         ([(502, {}, b""), {"code_challenge_methods_supported": []}], TransientAuthError, "http_502", "S256"),
@@ -181,10 +181,12 @@ async def test_the_most_telling_of_the_answers_is_told(
     with pytest.raises(kind, match=said) as caught:
         await flow.endpoints()
     assert (type(caught.value), caught.value.code) == (kind, code)
+    assert caught.value.retry_after == (7 if code == "http_503" else None)
     assert "\n" not in str(caught.value)
 
 
 async def test_a_place_that_is_slow_does_not_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert discovery.PLACE_DEADLINE == 10
     monkeypatch.setattr(discovery, "PLACE_DEADLINE", 0.05)
     asked: list[str] = []
 
@@ -525,7 +527,7 @@ def test_github_where_its_api_is(base: str, plain: str, api: str) -> None:
     "base", ["http://octocorp.ghe.com", "https://u@octocorp.ghe.com", "octocorp.ghe.com", "https://["]
 )
 def test_a_base_url_has_to_be_plain(base: str) -> None:
-    with pytest.raises(ConfigError, match="base URL"):
+    with pytest.raises(ConfigError, match="OAUTH_BASE_URL"):
         GitHubOAuth(client_id="c", base_url=base)
 
 

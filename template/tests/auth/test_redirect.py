@@ -138,6 +138,14 @@ async def test_each_request_has_a_state_and_a_verifier_of_its_own() -> None:
     assert sorted(asked) == [32, 64]
 
 
+def test_a_url_without_a_state_of_yours_has_one_of_its_own() -> None:
+    it = flow()
+    queries = [dict(parse_qsl(urlsplit(it.get_authorization_url()).query)) for _ in range(20)]
+    for name in ("state", "code_challenge"):
+        assert len({query[name] for query in queries}) == 20
+        assert {len(query[name]) for query in queries} == {43}
+
+
 async def test_the_code_goes_with_what_was_asked(provider: FakeProvider) -> None:
     it = flow_for(provider)
     url = it.get_authorization_url(redirect_uri=HERE)
@@ -210,6 +218,7 @@ async def test_the_refresh_token_is_revoked_where_there_is_one(provider: FakePro
 def test_a_configuration_that_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
     good = {"client_id": "c", "authorization_url": "https://id.example/a", "token_url": "https://id.example/t"}
     assert OAuth2Config(**good)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError) as caught:
         OAuth2Config(**good | wrong)
+    assert (caught.value.code == "no_client_id") == (wrong.get("client_id") == "")
     assert "s3cret" not in repr(OAuth2Config(**good, client_secret="s3cret"))  # type: ignore[arg-type]

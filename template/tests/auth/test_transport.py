@@ -138,6 +138,21 @@ async def test_a7_the_address_is_pinned_and_the_certificate_is_the_names(
 
 
 @pytest.mark.parametrize(
+    ("url", "address", "pinned"),
+    [
+        ("https://id.example/x?y=1", "8.8.8.8", "https://8.8.8.8:443/x?y=1"),
+        ("https://id.example:8443/", "8.8.8.8", "https://8.8.8.8:8443/"),
+        ("https://id.example/x", "2606:4700::1", "https://[2606:4700::1]:443/x"),
+    ],
+)
+async def test_a7_the_address_stands_where_the_name_stood(
+    url: str, address: str, pinned: str, resolver: dict[str, list[str]]
+) -> None:
+    resolver["id.example"] = [address, "9.9.9.9"]
+    assert await transport._pinned(url) == pinned
+
+
+@pytest.mark.parametrize(
     ("url", "line"),
     [("https://api.example/token", "CONNECT api.example:443"), ("http://api.example/x", "GET http://api.example/x")],
 )

@@ -151,7 +151,7 @@ class CustomOAuth(OAuth2Flow):
 
 def _plain(url: str) -> str:
     """Return a base URL as others write it: scheme and host in lower case, without the usual port and a last slash."""
-    parts = check_url(url, "base URL")
+    parts = check_url(url, "base URL (OAUTH_BASE_URL)")
     return f"{parts.scheme}://{parts.netloc.lower().removesuffix(':443')}{parts.path.rstrip('/')}"
 
 
