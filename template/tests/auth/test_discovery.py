@@ -438,6 +438,11 @@ def test_azure_profile() -> None:
     for bad in (
         good + "/",
         good.replace("https", "http"),
+        good.removesuffix("/v2.0"),
+        good.removeprefix("https://login.microsoftonline.com/"),
+        "9188040d-6c67-4c5b-b112-36a304b66dad",
+        good.replace("9188", "918"),
+        good.replace("login.", "login.evil."),
         "https://login.microsoftonline.com/x/../y/v2.0",
         "/v2.0",
     ):
