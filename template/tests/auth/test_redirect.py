@@ -166,6 +166,20 @@ async def test_a_lifetime_counts_from_before_the_request(provider: FakeProvider)
     assert found.expires_at == 1000.0 + 3600
 
 
+async def test_a_provider_that_repeats_nothing_leaves_what_was_there(provider: FakeProvider) -> None:
+    provider.rotate = False
+    provider.more = {"scope": None}
+    old = provider.issue()["refresh_token"]
+    found = await flow_for(provider).refresh_token(old)
+    assert (found.refresh_token, found.scopes) == (old, ("read", "write"))
+
+
+def test_a1_a_url_that_no_browser_should_get_is_not_made() -> None:
+    for more in ({"scopes": ["x" * 9000]}, {"authorize_params": {"a": "b" * 9000}}):
+        with pytest.raises(ConfigError, match="authorization URL"):
+            flow(**more).get_authorization_url()
+
+
 async def test_without_a_refresh_token_nothing_is_asked(provider: FakeProvider) -> None:
     for nothing in (None, ""):
         with pytest.raises(LoginRequired) as caught:
