@@ -537,7 +537,7 @@ def test_a_base_url_has_to_be_plain(base: str) -> None:
 
 
 def test_custom_needs_endpoints() -> None:
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="needs an issuer"):
         CustomOAuth(client_id="c")
     with pytest.raises(ConfigError, match="OAUTH_CLIENT_ID"):
         CustomOAuth(client_id="", issuer="https://a")
