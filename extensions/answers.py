@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 from jinja2 import Environment
 from jinja2.ext import Extension
@@ -264,10 +264,59 @@ def url_host(url: Any) -> str:
     return urlsplit(str(url)).hostname or "the provider"
 
 
-def oauth_url_error(url: Any, question: str, empty: bool = False) -> str:
+def oauth_url_error(url: Any, question: str, empty: bool = False, query: bool = False) -> str:
     if not str(url) and empty:
         return ""
-    return api_base_url_error(url).replace("api_base_url", question).replace("api.example.com/v1", "auth.example.com")
+    base, mark, more = str(url).partition("?")
+    error = api_base_url_error(base if query and more else url)
+    if error:
+        return error.replace("api_base_url", question).replace("api.example.com/v1", "auth.example.com")
+    if query and mark:
+        return _parameters_error(question, more.split("&"))
+    return ""
+
+
+# What the server sends itself, what would replace it or send the answer elsewhere, and secrets.
+_OURS = frozenset(
+    "client_id client_secret code_challenge code_challenge_method code_verifier redirect_uri request request_uri "
+    "response_mode response_type scope state".split()
+)
+
+
+def parameters(text: Any) -> dict[str, str]:
+    """`audience=a prompt=login%20consent` → the parameters by name, as they are before they are put into a URL."""
+    pairs = (pair.partition("=") for pair in str(text or "").split())
+    return {name: unquote_plus(value) for name, _, value in pairs}
+
+
+def oauth_authorize_params_error(text: Any) -> str:
+    text = str(text or "")
+    if len(text) > 1000:
+        return f"oauth_authorize_params has {len(text)} characters: at most 1000."
+    return _parameters_error("oauth_authorize_params", re.split(r" +", text.strip(" ")) if text.strip(" ") else [])
+
+
+def _parameters_error(question: str, pairs: list[str]) -> str:
+    names: set[str] = set()
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        shown = f"{question}: {_shown(name)}"
+        if not re.fullmatch(r"[A-Za-z0-9._~-]{1,60}", name) or not value:
+            return f"{shown} is not a parameter with a value: write name=value, such as audience=api.example.com."
+        if not re.fullmatch(r"(?:%[0-9A-Fa-f]{2}|[!$()*+,\-./0-9:;=?@A-Z_a-z~\[\]])+", value):
+            return f"{shown} has a value that cannot be in a URL: no quotes; %20 for a blank, %26 for &, %25 for %."
+        if not _is_plain(unquote_plus(value)):
+            return f"{shown} has a value with control characters or quotes: leave them out."
+        if name.lower() in _OURS:
+            return f"{shown} is set by the server itself, or would keep the sign-in from working: leave it out."
+        if name.lower() in names:
+            return f"{shown} is named twice: name each once."
+        names.add(name.lower())
+    return ""
+
+
+def _is_plain(text: str) -> bool:
+    return all(char.isprintable() and char not in "\"'`\\<>\ufffd" for char in text)
 
 
 # -------------------------------------------------------------- literals
@@ -307,6 +356,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
         default_scopes,
         scope_list,
         oauth_scopes_error,
+        oauth_authorize_params_error,
+        parameters,
         azure_tenant_id_error,
         oauth_url_error,
         url_host,

@@ -18,7 +18,7 @@ import copier
 import pexpect
 import pytest
 import yaml
-from conftest import NEXT, copy_template
+from conftest import NEXT, ROOT, copy_template
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pytest_copie.plugin import Copie
@@ -142,6 +142,20 @@ REFUSED = [
         {"oauth_provider": "custom", "oauth_issuer": "", "oauth_token_url": "http://auth.example.com/token"},
         "oauth_token_url='http://auth.example.com/token' would send credentials unencrypted",
     ),
+    (
+        {"oauth_provider": "custom", "oauth_issuer": "", "oauth_authorization_url": "https://a.example/x?client_id=y"},
+        "oauth_authorization_url: 'client_id' is set by the server itself",
+    ),
+    (
+        {"oauth_provider": "custom", "oauth_issuer": "", "oauth_token_url": "https://a.example/x?client_secret=y"},
+        "oauth_token_url: 'client_secret' is set by the server itself",
+    ),
+    ({"oauth_provider": "custom", "oauth_issuer": "https://a.example/?x=1"}, "ends in a query or fragment"),
+    ({"oauth_provider": "custom", "oauth_issuer": "", "oauth_client_auth": "none"}, "Invalid choice"),
+    (
+        {"oauth_provider": "custom", "oauth_authorize_params": "audience=a state=b"},
+        "oauth_authorize_params: 'state' is set by the server itself",
+    ),
 ]
 
 
@@ -155,6 +169,121 @@ def test_a_wrong_answer_is_told_its_value_and_the_rule(
         copy_template(template, tmp_path / "project", answers)
     assert message in str(raised.value)
     assert not (tmp_path / "project").exists()
+
+
+OURS = [
+    *("response_type", "response_mode", "client_id", "client_secret", "redirect_uri", "scope", "state"),
+    *("code_challenge", "code_challenge_method", "code_verifier", "request", "request_uri"),
+]
+PARAMETERS_REFUSED = [
+    ("audience", "'audience' is not a parameter with a value: write name=value"),
+    ("a=1 =b", "'' is not a parameter with a value"),
+    ("audience=", "'audience' is not a parameter with a value"),
+    ("n" * 61 + "=1", f"'{'n' * 60}…' is not a parameter with a value"),
+    ("a,b=c", "'a,b' is not a parameter with a value"),
+    ("audience=a b", "'b' is not a parameter with a value"),
+    ("a=1\nb=2", "'a' has a value that cannot be in a URL"),
+    ("a=1\tb=2", "'a' has a value that cannot be in a URL"),
+    ("a=b\x1b", "'a' has a value that cannot be in a URL"),
+    ("a='b'", "'a' has a value that cannot be in a URL: no quotes"),
+    ('claims={"a":1}', "'claims' has a value that cannot be in a URL"),
+    ("a=50%", "'a' has a value that cannot be in a URL: no quotes; %20 for a blank, %26 for &, %25 for %."),
+    ("audience=a&prompt=consent", "'audience' has a value that cannot be in a URL"),
+    ("a=%ff", "'a' has a value with control characters or quotes"),
+    ("a=%zz", "'a' has a value that cannot be in a URL"),
+    ("a=b%0d%0aX:", "'a' has a value with control characters or quotes"),
+    ("a=%22b%22", "'a' has a value with control characters or quotes"),
+    ("a=%ff%E2%80%AE", "'a' has a value with control characters or quotes"),
+    ("a=1 b=2 A=3", "'A' is named twice"),
+    *((f"a=1 {name}=x", f"{name!r} is set by the server itself") for name in OURS),
+    ("STATE=x", "'STATE' is set by the server itself"),
+    ("response_type=", "'response_type' is not a parameter with a value"),
+    ("a=" + "x" * 1000, "oauth_authorize_params has 1002 characters: at most 1000."),
+]
+URLS_REFUSED = [
+    ("https://a.example/x?", "='https://a.example/x?' ends in a query or fragment"),
+    ("https://a.example/x?y=1#z", ": 'y' has a value that cannot be in a URL"),
+    ("https://u@a.example/x?y=1", " has a user or password before a.example"),
+    ("https://a.example/x?y", ": 'y' is not a parameter with a value"),
+    ("https://a.example/x?y=1&Client_ID=z", ": 'Client_ID' is set by the server itself"),
+    ("https://a.example/x?client_secret=sk-live", ": 'client_secret' is set by the server itself"),
+    ("https://a.example/x?y=1&y=2", ": 'y' is named twice"),
+    ("https://a.example/x#z?y=1", "='https://a.example/x#z' ends in a query or fragment"),
+]
+
+
+@pytest.fixture(scope="module")
+def filters() -> dict[str, Any]:
+    """The filters of the template, called as Copier does."""
+    return dict(runpy.run_path(str(ROOT / "extensions" / "answers.py"))["FILTERS"])
+
+
+@pytest.mark.parametrize(("given", "message"), PARAMETERS_REFUSED)
+def test_parameters_that_cannot_be_or_are_ours(filters: dict[str, Any], given: str, message: str) -> None:
+    said = filters["oauth_authorize_params_error"](given)
+    assert said.removeprefix("oauth_authorize_params: ").startswith(message)
+    assert said.isprintable()
+
+
+@pytest.mark.parametrize(("url", "message"), URLS_REFUSED)
+def test_a_query_of_an_endpoint_is_checked_alike(filters: dict[str, Any], url: str, message: str) -> None:
+    said = filters["oauth_url_error"](url, "some_url", query=True)
+    assert said.startswith(f"some_url{message}")
+    assert "sk-live" not in said
+
+
+def test_parameters_as_they_are_meant(filters: dict[str, Any]) -> None:
+    given = " audience=https://api.example.com/v1?x=1   prompt=login%20consent max_age=0 q=%25%C3%A9+%2B "
+    assert filters["oauth_authorize_params_error"](given) == ""
+    assert filters["parameters"](given) == {
+        "audience": "https://api.example.com/v1?x=1",
+        "prompt": "login consent",
+        "max_age": "0",
+        "q": "%é +",
+    }
+    for empty in ("", "  ", None):
+        assert (filters["oauth_authorize_params_error"](empty), filters["parameters"](empty)) == ("", {})
+    for url in ("https://a.example/x?tenant=a%20b&p=B2C_1", "https://a.example/x", "http://127.0.0.1:1/x?y=1"):
+        assert filters["oauth_url_error"](url, "some_url", query=True) == ""
+
+
+URLS = {"oauth_provider": "custom", "oauth_issuer": ""}
+
+
+@pytest.mark.parametrize(
+    ("answers", "more"),
+    [
+        (URLS, {"token_endpoint_auth_method": "client_secret_post"}),
+        (URLS | {"oauth_client_auth": "basic"}, {"token_endpoint_auth_method": "client_secret_basic"}),
+        (
+            URLS | {"oauth_authorize_params": "audience=api.example.com prompt=login%20consent"},
+            {
+                "token_endpoint_auth_method": "client_secret_post",
+                "authorize_params": {"audience": "api.example.com", "prompt": "login consent"},
+            },
+        ),
+        ({"oauth_provider": "custom", "oauth_client_auth": "basic"}, {}),
+        ({"oauth_provider": "custom", "oauth_authorize_params": "a=b"}, {"authorize_params": {"a": "b"}}),
+    ],
+)
+def test_how_another_provider_is_spoken_to(
+    render: Callable[..., Path], answers: dict[str, str], more: dict[str, object]
+) -> None:
+    given = constants(render(**answers))["OAUTH_OPTIONS"]
+    assert isinstance(given, dict)
+    assert {
+        name: given[name] for name in given if name not in {"name", "issuer", "authorization_url", "token_url"}
+    } == more
+
+
+def test_those_answers_are_of_other_providers_only(render: Callable[..., Path]) -> None:
+    given = {"oauth_client_auth": "basic", "oauth_authorize_params": "a=b"}
+    for answers in ({}, {"oauth_provider": "github"}):
+        one, other = render(**answers), render(**answers, **given)
+        files = [path for path in other.rglob("*") if path.is_file()]
+        assert len(files) == len([path for path in one.rglob("*") if path.is_file()])
+        for path in files:
+            assert path.read_bytes() == (one / path.relative_to(other)).read_bytes(), path
 
 
 @pytest.mark.parametrize(

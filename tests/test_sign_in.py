@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
@@ -157,6 +158,58 @@ def test_sign_in_call_the_api_and_sign_out(render: Render, tmp_path: Path, provi
         for path in (tmp_path / "data").rglob("*"):
             if path.is_file():
                 assert not [value for value in fake.secret_values if value.encode() in path.read_bytes()]
+
+
+BASIC = "client_secret_basic"
+OTHER_PROVIDERS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "basic-by-its-metadata": (
+        {"client_auth": (BASIC,), "metadata": {"token_endpoint_auth_methods_supported": ["private_key_jwt", BASIC]}},
+        {"oauth_issuer": "{}"},
+    ),
+    "basic-by-urls-with-audience": (
+        {"client_auth": (BASIC,), "required": {"audience": "https://api.example.com/", "tenant": "a b"}},
+        {
+            "oauth_issuer": "",
+            "oauth_authorization_url": "{}/authorize?tenant=a%20b",
+            "oauth_token_url": "{}/token",
+            "oauth_client_auth": "basic",
+            "oauth_authorize_params": "prompt=consent audience=https://api.example.com/",
+        },
+    ),
+    "text-plain-and-nulls": (
+        {"label": "text/plain", "more": {"error": None, "scope": None}},
+        {"oauth_issuer": "{}"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_PROVIDERS)
+def test_other_providers_sign_in_renew_and_sign_out(render: Render, tmp_path: Path, kind: str) -> None:
+    """In three processes: each knows from the one before how the provider is spoken to."""
+    options, answers = OTHER_PROVIDERS[kind]
+    with fake_provider.running(**options) as fake, fake_api.FakeApi() as api:
+        given = {name: answer.format(fake.base) for name, answer in answers.items()}
+        server = Server(render(oauth_provider="custom", **given), tmp_path, API_BASE_URL=api.url)
+        fake.expires_in = 1
+        code, said = server.login()
+        assert code == 0, said
+        time.sleep(1)  # for the token to expire
+        fake.expires_in = 3600
+        fetched = server.call("fetch", {"path": "/items/1"})
+        assert not fetched.is_error, fetched.content
+        assert (fake.refreshes, fake.reuses) == (1, 0)
+        assert server.run("logout").returncode == 0
+        assert len(fake.revoked) == bool(given["oauth_issuer"])  # by URLs, none is known
+
+        # One without the sign-in the provider knows: it has to lead to `login`.
+        fake.expires_in = 1
+        assert server.login()[0] == 0
+        fake.live.clear()
+        time.sleep(1)
+        refused = server.call("fetch", {"path": "/items/1"})
+        assert "Run: weather-api login" in str(refused.content)
+        agents = {agent for agent in fake.agents if "urllib" not in agent}  # the browser's
+        assert agents == {"weather-api/0.0.0"}
 
 
 def test_without_a_place_for_the_key_login_stops_before_the_browser(render: Render, tmp_path: Path) -> None:

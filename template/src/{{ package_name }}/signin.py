@@ -14,11 +14,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import version
 from .answers import COMMAND, OAUTH_OPTIONS, OAUTH_PROVIDER
 from .credentials import SOURCES
 from .errors import ServerError, UsageError
 from .keychain import KeychainError
-from .settings import Settings, is_loopback
+from .settings import Settings
+from .sources import whole_path
 
 if TYPE_CHECKING:
     import httpx
@@ -44,7 +46,9 @@ def flow() -> OAuth2Flow:
         options["redirect_uri"] = redirect.value.strip()
     client_id, secret = _look_up("OAUTH_CLIENT_ID") or "", _look_up("OAUTH_CLIENT_SECRET")
     with naming_the_keyring():
-        return PROVIDERS[OAUTH_PROVIDER](client_id=client_id, client_secret=secret, **options)
+        flow = PROVIDERS[OAUTH_PROVIDER](client_id=client_id, client_secret=secret, **options)
+    flow.user_agent = f"{COMMAND}/{version()}"
+    return flow
 
 
 @contextmanager
@@ -66,18 +70,21 @@ def store(*, plaintext: bool = False) -> FileStore:
     """Where tokens are kept. `plaintext` is the person's explicit wish not to encrypt.
 
     Raises:
-        UsageError: `MCP_DATA_DIR` is not a whole path.
+        UsageError: `MCP_DATA_DIR` is not a whole path, or not set where the user has no folder for data.
     """
     from .auth.storage import FileStore
 
     if found := SOURCES.setting("MCP_DATA_DIR"):
-        folder = Path(found.value)
-        if not folder.is_absolute():
-            raise UsageError(f"MCP_DATA_DIR={folder} ({found.source}) is not a whole path. Write it from / on.")
+        folder = whole_path("MCP_DATA_DIR", found.value)
     else:
         import platformdirs
 
-        folder = platformdirs.user_data_path(COMMAND, appauthor=False)
+        try:
+            folder = platformdirs.user_data_path(COMMAND, appauthor=False)
+        except RuntimeError:
+            folder = Path()
+        if not folder.is_absolute():  # older versions give one in the working directory where there is no home
+            raise UsageError("This user has no folder to keep the sign-in in. Set MCP_DATA_DIR.")
     return FileStore(folder / "sign-in", cipher, plaintext=plaintext)
 
 
@@ -92,7 +99,7 @@ def cipher(*, create: bool = False) -> Cipher | None:
     """
     from .auth.keys import Cipher
 
-    if found := SOURCES.credential("TOKEN_KEY", multiline=True):
+    if found := SOURCES.credential("TOKEN_KEY"):
         return Cipher(found.value, f"TOKEN_KEY from {found.source}")
     if not create:
         return None
@@ -134,11 +141,11 @@ def sign_in_status() -> dict[str, Any]:
         status = manager().status()
     except ServerError as error:
         return {"configured": False, "signed_in": False, "problems": [str(error)]}
-    return {
-        "configured": True,
-        **status,
-        "problems": [] if status["signed_in"] else [f"Not signed in. Run: {COMMAND} login"],
-    }
+    problem = status["problem"]
+    if not problem and not status["signed_in"]:
+        problem = "Not signed in."
+    problems = [f"{problem} Run: {COMMAND} login"] if problem else []
+    return {"configured": True, **status, "problems": problems}
 
 
 def check_shared(settings: Settings) -> None:
@@ -148,13 +155,14 @@ def check_shared(settings: Settings) -> None:
         UsageError: says which setting says so.
     """
     meant = SOURCES.setting("MCP_SHARED_SIGN_IN")
-    if not is_loopback(settings.host) and not (meant and meant.value.lower() == "on"):
+    if (opened := settings.opened_by()) and not (meant and meant.value.lower() == "on"):
+        how, taking_back = opened
         raise UsageError(
-            f"Binding {settings.host} lets every caller with a bearer token act as the one person who signed in. "
-            "If that is meant, set MCP_SHARED_SIGN_IN=on; otherwise bind 127.0.0.1."
+            f"{how} lets every caller with a bearer token act as the one person who signed in. "
+            f"If that is meant, set MCP_SHARED_SIGN_IN=on; otherwise {taking_back}."
         )
 
 
 def _look_up(name: str) -> str | None:
-    found = SOURCES.credential(name, multiline=True)
+    found = SOURCES.credential(name)
     return found.value if found else None

@@ -36,6 +36,11 @@ class FakeProvider:
     delay: float = 0.0
     interval: int = 5  # seconds between the questions of a device
     consent: bool = False  # show a page to click on; otherwise consent is given at once
+    client_auth: tuple[str, ...] = ("client_secret_post", "client_secret_basic")  # how a secret is accepted
+    required: dict[str, str] = field(default_factory=dict)  # parameters without which it asks nobody for consent
+    label: str | None = "application/json"  # of JSON; None leaves it away
+    more: dict[str, Any] = field(default_factory=dict)  # fields of every token response
+    places: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)  # other answers, by path
     base: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
     faults: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
@@ -46,6 +51,7 @@ class FakeProvider:
     devices: dict[str, list[str]] = field(default_factory=dict)  # device code -> answers still to give
     posts: list[dict[str, str]] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    agents: list[str] = field(default_factory=list)  # the User-Agent of each request
     reuses: int = 0
     refreshes: int = 0
     revoked: list[str] = field(default_factory=list)
@@ -74,6 +80,7 @@ class FakeProvider:
         body["refresh_token"] = refresh = self.new("rt-")
         self.families.setdefault(family, set()).add(refresh)
         self.live[refresh] = family
+        body |= self.more
         if self.style == "google":
             body["scope"] = re.sub(r"\b(email|profile)\b", r"https://www.googleapis.com/auth/userinfo.\1", scope)
         if self.style == "github":
@@ -102,6 +109,8 @@ class FakeProvider:
         """The answer to the consent: (302, the redirect) or (400, why)."""
         q = dict(parse_qsl(query))
         wrong = [
+            len(q) != len(parse_qsl(query)),
+            not self.required.items() <= q.items(),
             q.get("response_type") != "code",
             q.get("client_id") != self.client_id,
             q.get("code_challenge_method") != "S256",
@@ -125,10 +134,15 @@ class FakeProvider:
         return 302, {"Location": f"{q['redirect_uri']}?{urlencode(back)}"}
 
     def authenticate(self, form: dict[str, str], authorization: str, needed: bool = True) -> bool:
+        """Whether the client proves itself, by one way only (RFC 6749 section 2.3) and one that is accepted."""
         identity, secret = form.get("client_id"), form.get("client_secret")
-        if authorization.startswith("Basic "):
-            pair = base64.b64decode(authorization[6:]).decode().split(":", 1)
+        if authorization:
+            if form.keys() & {"client_id", "client_secret"} or "client_secret_basic" not in self.client_auth:
+                return False
+            pair = base64.b64decode(authorization.removeprefix("Basic ")).decode().split(":", 1)
             identity, secret = (unquote(part) for part in pair)
+        elif secret is not None and "client_secret_post" not in self.client_auth:
+            return False
         return identity == self.client_id and (secret == self.client_secret or (not needed and secret is None))
 
     def token(self, form: dict[str, str], authorization: str) -> tuple[int, dict[str, Any]]:
@@ -188,8 +202,9 @@ class Handler(BaseHTTPRequestHandler):
         headers = dict(headers or {})
         form = self.provider.style == "github" and "json" not in self.headers.get("Accept", "")
         if not isinstance(body, bytes):
-            kind = "application/x-www-form-urlencoded" if form else "application/json"
-            headers.setdefault("Content-Type", kind)
+            kind = "application/x-www-form-urlencoded" if form else self.provider.label
+            if kind:
+                headers.setdefault("Content-Type", kind)
             body = urlencode(body).encode() if form else json.dumps(body).encode()
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), "Connection": "close", **headers}.items():
@@ -201,7 +216,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         p, url = self.provider, urlsplit(self.path)
         p.requests.append(self.path)
-        if ".well-known/" in url.path:
+        p.agents.append(self.headers.get("User-Agent", ""))
+        if url.path in p.places:
+            self.answer(*p.places[url.path])
+        elif ".well-known/" in url.path:
             self.answer(200, {}, p.document())
         elif url.path.endswith("/authorize") or url.path.endswith("/auth"):
             if p.consent and "answer=" not in url.query:
@@ -224,11 +242,15 @@ class Handler(BaseHTTPRequestHandler):
             self.rfile.readline()
         form = {k: v[0] for k, v in parse_qs(raw.decode()).items()}
         p.requests.append(self.path)
+        p.agents.append(self.headers.get("User-Agent", ""))
         p.posts.append(form)
         if p.delay:
             time.sleep(p.delay)
         if p.faults:
             self.answer(*p.faults.pop(0))
+        elif not p.authenticate(form, self.headers.get("Authorization", ""), needed=False):
+            wrong = "incorrect_client_credentials" if p.style == "github" else "invalid_client"
+            self.answer(200 if p.style == "github" else 401, {}, {"error": wrong})
         elif self.path.endswith("/revoke"):
             p.revoked.append(form.get("token", ""))
             self.answer(200, {}, {})
@@ -254,6 +276,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(status, {}, body)
 
     def do_DELETE(self) -> None:
+        self.provider.agents.append(self.headers.get("User-Agent", ""))
         raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         pair = f"{self.provider.client_id}:{self.provider.client_secret}".encode()
         good = self.headers.get("Authorization") == "Basic " + base64.b64encode(pair).decode()

@@ -55,7 +55,8 @@ def sign_in(p: FakeProvider, tmp_path: Path, left: float = 0.0, **more: Any) -> 
 
 
 def manager_for(p: FakeProvider, tmp_path: Path, **more: Any) -> TokenManager:
-    return TokenManager(flow_for(p), store=store_at(tmp_path), command="demo", **more)
+    flow = more.pop("flow", None) or flow_for(p)
+    return TokenManager(flow, store=store_at(tmp_path), command="demo", **more)
 
 
 def stored(p: FakeProvider, tmp_path: Path) -> TokenRecord:

@@ -69,7 +69,7 @@ async def test_a21_slowloris_meets_the_deadline(part: bytes) -> None:
 async def test_secret_by_basic_is_percent_encoded(provider: FakeProvider) -> None:
     provider.client_id, provider.client_secret = "a:b", "p%+/:é".replace("é", "e")
     body = provider.issue()
-    flow = flow_for(provider, basic_auth=True)
+    flow = flow_for(provider, token_endpoint_auth_method="client_secret_basic")
     assert (await flow.refresh_token(body["refresh_token"])).access_token
     assert "client_secret" not in provider.posts[-1]
 

@@ -91,7 +91,7 @@ async def test_invalid_grant_reads_the_store_again_first(provider: FakeProvider,
     flow = flow_for(provider)
     winner: list[TokenRecord] = []
 
-    async def lose(refresh_token: str | None, token_url: str = "") -> Any:
+    async def lose(refresh_token: str | None, token_url: str = "", auth_method: str = "") -> Any:
         body = provider.issue()
         winner.append(TokenRecord(body["access_token"], body["refresh_token"], time.time() + 3600, time.time()))
         store_at(tmp_path).save(key_of(flow), winner[0])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import inspect
 import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ NAME = "id.example"
 class Listener:
     """Answers one request for each connection, and keeps the heads and, with TLS, the names that were asked for."""
 
-    def __init__(self, status: str = "200 OK") -> None:
+    def __init__(self, status: str = "200 OK", more: bytes = b"") -> None:
+        self.more = more  # headers
         self.heads: list[str] = []
         self.names: list[str | None] = []
         self.port = 0
@@ -45,8 +47,10 @@ class Listener:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
-        writer.write(f"HTTP/1.1 {self._status}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n".encode() + b"{}")
-        await writer.drain()
+        writer.write(f"HTTP/1.1 {self._status}\r\nContent-Length: 2\r\nConnection: close\r\n".encode())
+        writer.write(self.more + b"\r\n{}")
+        with suppress(OSError):
+            await writer.drain()
         writer.close()
 
 
@@ -134,6 +138,21 @@ async def test_a7_the_address_is_pinned_and_the_certificate_is_the_names(
 
 
 @pytest.mark.parametrize(
+    ("url", "address", "pinned"),
+    [
+        ("https://id.example/x?y=1", "8.8.8.8", "https://8.8.8.8:443/x?y=1"),
+        ("https://id.example:8443/", "8.8.8.8", "https://8.8.8.8:8443/"),
+        ("https://id.example/x", "2606:4700::1", "https://[2606:4700::1]:443/x"),
+    ],
+)
+async def test_a7_the_address_stands_where_the_name_stood(
+    url: str, address: str, pinned: str, resolver: dict[str, list[str]]
+) -> None:
+    resolver["id.example"] = [address, "9.9.9.9"]
+    assert await transport._pinned(url) == pinned
+
+
+@pytest.mark.parametrize(
     ("url", "line"),
     [("https://api.example/token", "CONNECT api.example:443"), ("http://api.example/x", "GET http://api.example/x")],
 )
@@ -178,11 +197,87 @@ async def test_a7_no_proxy_steps_around_the_check_of_the_address(
     assert len(server.heads) == 1
 
 
-@pytest.mark.parametrize("proxy", ["socks5h://127.0.0.1:1", "ftp://127.0.0.1"])
-async def test_a_proxy_of_an_unusable_kind_is_a_setting(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", proxy)
-    with pytest.raises(ConfigError, match="give an http:// one"):
-        await transport.send("GET", "https://id.example/", {})
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("HTTPS_PROXY", "socks5h://user:SENTINEL@127.0.0.1:1"),
+        ("ALL_PROXY", "socks5://SENTINEL"),
+        ("https_proxy", "ftp://SENTINEL"),
+        ("HTTP_PROXY", "http://127.0.0.1:99999"),
+        ("NO_PROXY", "localhost,[::1]"),
+        ("SSL_CERT_FILE", "/SENTINEL/certificates.pem"),
+        ("SSL_CERT_DIR", "/SENTINEL"),
+    ],
+)
+@pytest.mark.parametrize("public_only", [True, False])
+async def test_an_environment_that_cannot_work_is_named(
+    provider: FakeProvider,
+    proxy: Listener,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+    public_only: bool,
+) -> None:
+    transport._tls.cache_clear()
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError, match=variable) as caught:
+        await transport.send("GET", f"{provider.base}/user", {}, public_only=public_only)
+    assert "SENTINEL" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert provider.requests == []
+
+
+async def test_what_each_request_says_of_itself() -> None:
+    async with Listener().listening() as server:
+        await transport.send("POST", f"http://127.0.0.1:{server.port}/t?a=b", {"X-One": "1"}, b"body")
+    head = server.heads[0].lower().splitlines()
+    assert head[0] == "post /t?a=b http/1.1"
+    assert {"accept-encoding: identity", "connection: close", "x-one: 1", "content-length: 4"} <= set(head)
+    assert not [line for line in head if line.startswith(("cookie", "authorization"))]
+
+
+async def test_a21_the_bounds_are_what_they_are(provider: FakeProvider) -> None:
+    defaults = inspect.signature(transport.send).parameters
+    assert defaults["deadline"].default == 20
+    assert defaults["public_only"].default is False
+    provider.places = {"/x": (200, {}, b" " * 1024 * 1024), "/y": (200, {}, b" " * (1024 * 1024 + 1))}
+    assert len((await transport.send("GET", f"{provider.base}/x", {})).body) == 1024 * 1024
+    with pytest.raises(ProtocolError, match="1048576"):
+        await transport.send("GET", f"{provider.base}/y", {})
+
+
+async def test_a21_headers_are_bounded_too() -> None:
+    async with Listener(more=b"".join(b"X-%d: %s\r\n" % (n, b"x" * 1000) for n in range(300))).listening() as server:
+        with pytest.raises(TransientAuthError):
+            await transport.send("GET", f"http://127.0.0.1:{server.port}/", {})
+        server.more = b"X-Small: 1\r\nContent-Encoding: Identity\r\n"
+        assert (await transport.send("GET", f"http://127.0.0.1:{server.port}/", {})).headers["x-small"] == "1"
+        for coding in (b"gzip", b"br", b"deflate", b"x", b"identity, gzip"):
+            server.more = b"Content-Encoding: " + coding + b"\r\n"
+            with pytest.raises(ProtocolError) as caught:
+                await transport.send("GET", f"http://127.0.0.1:{server.port}/", {})
+            assert caught.value.code == "bad_encoding"
+
+
+async def test_what_cannot_be_reached_may_be_tried_again(resolver: dict[str, list[str]]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with pytest.raises(TransientAuthError) as caught:
+        await transport.send("GET", f"http://127.0.0.1:{port}/", {})
+    assert (caught.value.code, caught.value.ambiguous) == ("unreachable", False)
+    resolver["nobody.example"] = []
+    with pytest.raises(ConfigError):
+        await transport.send("GET", "https://nobody.example/", {}, public_only=True)
+
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(TransientAuthError) as caught:  # the request may have been heard
+            await transport.send("POST", f"http://127.0.0.1:{port}/", {})
+        assert (caught.value.code, caught.value.ambiguous) == ("no_answer", True)
 
 
 @pytest.mark.parametrize("host", ["xn--a.example", "a..b"])

@@ -1,17 +1,14 @@
-"""A client and its provider, as data; and the endpoints from an issuer's metadata."""
+"""A client and its provider, as data."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field
 
+from .client_auth import METHODS
 from .errors import ConfigError
-from .responses import parse_object
-from .transport import Send
-from .urls import check_url, is_loopback
+from .urls import check_url
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,8 @@ class OAuth2Config:
     revocation_url: str = ""
     userinfo_url: str = ""
     secret_required: bool = False
-    basic_auth: bool = False  # client_secret_basic instead of client_secret_post (RFC 6749 section 2.3.1)
+    token_endpoint_auth_method: str = ""  # as in RFC 7591: client_secret_post or _basic; "": the metadata's, else _post
+    revocation_endpoint_auth_method: str = ""  # "": as at the token endpoint
     iss: str = "if_present"  # RFC 9207: "required", "if_present" or "ignore"
     revocation: str = "rfc7009"  # or "github"
     console: str = ""  # where a person registers a client
@@ -49,6 +47,9 @@ class OAuth2Config:
         if not re.fullmatch(r"[\x21-\x7e]+", self.client_id + (self.client_secret or "")):
             message = "OAUTH_CLIENT_ID or OAUTH_CLIENT_SECRET holds a blank or a control character."
             raise ConfigError(message, code="bad_client")
+        for method in filter(None, (self.token_endpoint_auth_method, self.revocation_endpoint_auth_method)):
+            if method not in METHODS:
+                raise ConfigError(f"A client secret travels as one of {' or '.join(METHODS)}.", code="client_auth")
         if self.discover:
             check_url(self.issuer, "issuer")
         else:
@@ -63,50 +64,3 @@ class OAuth2Config:
         where = f"at {self.console}" if self.console else f"with the provider ({self.name})"
         redirect = self.redirect_uri or f"http://{self.redirect_host}/callback"
         return f"A client is registered {where}; where a redirect is asked for, enter {redirect}."
-
-
-async def discover(config: OAuth2Config, send: Send) -> OAuth2Config:
-    """Return `config` with the endpoints its issuer publishes (RFC 8414, and OpenID Connect Discovery 1.0).
-
-    Raises ConfigError if no document is found, it names another issuer (string equality, RFC 8414 section 3.3), it
-    lacks PKCE with S256, or an endpoint is not https. Network failures are TransientAuthError.
-    """
-    data = await _fetch(config, send)
-    if data.get("issuer") != config.issuer:  # stops one issuer speaking for another
-        raise ConfigError("The metadata names another issuer than the configured one.", code="issuer_mismatch")
-    methods = data.get("code_challenge_methods_supported")
-    if not isinstance(methods, list) or "S256" not in methods:  # stops a downgrade to `plain` or to no PKCE
-        raise ConfigError("The issuer does not offer PKCE with S256; it is not safe to use.", code="no_s256")
-    loopback = is_loopback(urlsplit(config.issuer).hostname or "")  # development: everything on this machine
-
-    def endpoint(name: str, required: bool = False) -> str:
-        value = str(data.get(name) or "")
-        if value or required:
-            check_url(value, name, loopback=loopback)
-        return value
-
-    advertised = data.get("authorization_response_iss_parameter_supported") is True
-    return replace(
-        config,
-        authorization_url=endpoint("authorization_endpoint", required=True),
-        token_url=endpoint("token_endpoint", required=True),
-        device_url=endpoint("device_authorization_endpoint"),
-        revocation_url=endpoint("revocation_endpoint"),
-        userinfo_url=endpoint("userinfo_endpoint"),
-        iss="required" if advertised and config.iss == "if_present" else config.iss,
-    )
-
-
-async def _fetch(config: OAuth2Config, send: Send) -> dict[str, Any]:
-    parts = urlsplit(config.issuer)
-    origin, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
-    places = (
-        f"{origin}/.well-known/oauth-authorization-server{path}",
-        f"{origin}/.well-known/openid-configuration{path}",
-        f"{origin}{path}/.well-known/openid-configuration",
-    )
-    for url in dict.fromkeys(places):
-        reply = await send("GET", url, {"Accept": "application/json"})
-        if reply.status < 400 or reply.status >= 500 or reply.status == 429:  # redirects are errors, not followed
-            return parse_object(reply, config.name)
-    raise ConfigError("The issuer publishes no metadata. Check its URL.", code="no_metadata")

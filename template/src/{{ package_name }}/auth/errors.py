@@ -1,7 +1,7 @@
 """What can go wrong with a sign-in, told apart by what a person has to do about it.
 
 No message ever carries a token, a code, a secret or a provider's free text (`error_description` is written by whoever
-answered): only the provider's name and its short error code.
+answered): only the provider's name and its short error code and, of its metadata, the issuer and the methods it names.
 """
 
 from __future__ import annotations

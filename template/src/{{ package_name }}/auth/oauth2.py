@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from .config import OAuth2Config, discover
+from .client_auth import POST, authenticate, basic
+from .config import OAuth2Config
+from .discovery import discover
 from .errors import ConfigError, LoginRequired, ProtocolError
 from .pkce import PKCECodeVerifier
-from .responses import OAuth2Token, error_in, parse_object, parse_redirect, parse_token, printable, raise_for_status
+from .responses import OAuth2Token, error_in, parse_object, parse_redirect, parse_token, printable, raise_for_error
 from .transport import Reply, Send, send
 from .urls import check_url
 
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# Parameters of ours, and those that would replace them (RFC 9101), send the answer elsewhere or put a secret into a URL.
+# In lower case: some servers do not mind.
+_OURS = frozenset(
+    {"response_type", "response_mode", "client_id", "client_secret", "redirect_uri", "scope", "state"}
+    | {"code_challenge", "code_challenge_method", "code_verifier", "request", "request_uri"}
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,12 @@ class AuthorizationRequest:
 
 
 class OAuth2Flow:
-    """The exchanges with one provider. `send`, `clock` (epoch seconds) and `random` (URL-safe text) are replaceable."""
+    """The exchanges with one provider. `send`, `clock` (epoch seconds) and `random` (URL-safe text) are replaceable.
+
+    `user_agent` is what each request says it comes from; empty leaves that to the HTTP client.
+    """
+
+    user_agent = ""
 
     def __init__(
         self,
@@ -52,7 +64,7 @@ class OAuth2Flow:
     async def endpoints(self) -> OAuth2Config:
         """Return the configuration with every endpoint filled in; the first call discovers them where it must."""
         if self._resolved is None:
-            self._resolved = await discover(self.config, self._send)
+            self._resolved = await discover(self.config, self._exchange)
         return self._resolved
 
     # -- authorization request and its answer
@@ -82,8 +94,7 @@ class OAuth2Flow:
             raise ConfigError("The endpoints are not known yet: `await flow.endpoints()` first.", code="not_discovered")
         pkce = None if code_challenge else PKCECodeVerifier.generate(self._random)
         state, redirect_uri = state or self._random(32), redirect_uri or config.redirect_uri
-        params = {
-            **config.authorize_params,
+        ours = {
             "response_type": "code",
             "client_id": config.client_id,
             "redirect_uri": redirect_uri,
@@ -92,10 +103,7 @@ class OAuth2Flow:
             "code_challenge": pkce.challenge if pkce else code_challenge,
             "code_challenge_method": "S256",
         }
-        base = urlsplit(config.authorization_url)
-        kept = [pair for pair in parse_qsl(base.query, keep_blank_values=True) if pair[0] not in params]
-        query = urlencode([*kept, *((k, v) for k, v in params.items() if v)], quote_via=quote)
-        url = base._replace(query=query).geturl()
+        url = _with_query(config.authorization_url, config.authorize_params, ours)
         check_url(url, "authorization URL")
         if pkce:
             self._pending = AuthorizationRequest(url, state, pkce.verifier, redirect_uri)
@@ -154,11 +162,12 @@ class OAuth2Flow:
             form["redirect_uri"] = redirect_uri
         return await self.token_request(form, "the code: it was used before, is too old, or PKCE verification failed")
 
-    async def refresh_token(self, refresh_token: str | None, token_url: str = "") -> OAuth2Token:
+    async def refresh_token(self, refresh_token: str | None, token_url: str = "", auth_method: str = "") -> OAuth2Token:
         """Return a new token for a refresh token (section 6). `TokenManager` also saves the result.
 
         `token_url` is the endpoint of the sign-in: the token goes there or nowhere (stops a swapped metadata document
-        from collecting secrets). Raises LoginRequired when the configuration names another.
+        from collecting secrets); `auth_method` is how the client proved itself there. Raises LoginRequired when the
+        configuration names another endpoint.
         """
         if not refresh_token:
             raise LoginRequired("There is no refresh token.", code="no_refresh_token")
@@ -166,26 +175,30 @@ class OAuth2Flow:
             message = f"The token endpoint of {self.config.name} changed since the sign-in."
             raise LoginRequired(message, code="endpoints_changed")
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-        return await self.token_request(form, "the refresh token", token_url)
+        return await self.token_request(form, "the refresh token", token_url, auth_method)
 
-    async def token_request(self, form: dict[str, str], what: str, token_url: str = "") -> OAuth2Token:
+    async def token_request(
+        self, form: dict[str, str], what: str, token_url: str = "", auth_method: str = ""
+    ) -> OAuth2Token:
         """Post a form to the token endpoint, with client authentication, and return the token in the answer."""
         sent_at, config = self.clock(), self.config
-        reply = await self.post(token_url or (await self.endpoints()).token_url, form)
+        reply = await self.post(token_url or (await self.endpoints()).token_url, form, auth_method)
         kept = form.get("refresh_token")
         return parse_token(reply, config.name, what=what, requested=config.scopes, sent_at=sent_at, kept=kept)
 
-    async def post(self, url: str, form: dict[str, str]) -> Reply:
-        """Post a form with client authentication: in the body, or Basic where the profile says so."""
-        config = self.config
-        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-        if config.basic_auth and config.client_secret:
-            headers["Authorization"] = _basic(config.client_id, config.client_secret)
-        else:
-            form = {**form, "client_id": config.client_id}
-            if config.client_secret:
-                form["client_secret"] = config.client_secret
-        return await self._send("POST", url, headers, urlencode(form).encode(), public_only=self._guarded(url))
+    async def post(self, url: str, form: dict[str, str], auth_method: str = "") -> Reply:
+        """Post a form with client authentication: by `auth_method`, or as configured or discovered."""
+        config = self._resolved or self.config
+        method = auth_method or config.token_endpoint_auth_method or POST
+        headers, fields = authenticate(method, config.client_id, config.client_secret)
+        headers |= {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+        return await self._exchange("POST", url, headers, urlencode(form | fields).encode())
+
+    async def _exchange(self, method: str, url: str, headers: dict[str, str], body: bytes = b"") -> Reply:
+        """Every request goes through here, so that none forgets who asks, nor whom it may not reach."""
+        if self.user_agent:
+            headers = {**headers, "User-Agent": self.user_agent}
+        return await self._send(method, url, headers, body, public_only=self._guarded(url))
 
     def _guarded(self, url: str) -> bool:
         """Whether a discovered endpoint lies on a host nobody configured: then it has to be public (SSRF)."""
@@ -193,10 +206,10 @@ class OAuth2Flow:
 
     # -- revocation and account
 
-    async def revoke(self, token: OAuth2Token | str, revocation_url: str = "") -> bool:
+    async def revoke(self, token: OAuth2Token | str, revocation_url: str = "", auth_method: str = "") -> bool:
         """Revoke the refresh token, or else the access token (RFC 7009); False if the provider cannot.
 
-        GitHub has its own call: https://docs.github.com/rest/apps/oauth-applications#delete-an-app-token
+        `revocation_url` and `auth_method` are those of the sign-in. GitHub has its own call: https://docs.github.com/rest/apps/oauth-applications#delete-an-app-token
         """
         config, headers = self.config, {"Accept": "application/json"}
         token = OAuth2Token(token) if isinstance(token, str) else token
@@ -205,13 +218,15 @@ class OAuth2Flow:
         if not url or (github and not config.client_secret):
             return False
         if github:
-            headers["Authorization"] = _basic(config.client_id, config.client_secret or "")
+            headers["Authorization"] = basic(config.client_id, config.client_secret or "")
             body = json.dumps({"access_token": token.access_token}).encode()
-            reply = await self._send("DELETE", url, headers, body)
+            reply = await self._exchange("DELETE", url, headers, body)
         else:
             hint = "refresh_token" if token.refresh_token else "access_token"
-            reply = await self.post(url, {"token": token.refresh_token or token.access_token, "token_type_hint": hint})
-        raise_for_status(reply, config.name)
+            form = {"token": token.refresh_token or token.access_token, "token_type_hint": hint}
+            method = auth_method or (self._resolved or config).revocation_endpoint_auth_method
+            reply = await self.post(url, form, method)
+        raise_for_error(reply, config.name, "to end the sign-in")
         return True
 
     async def account(self, token: OAuth2Token) -> str:
@@ -219,13 +234,16 @@ class OAuth2Flow:
         if not (url := (await self.endpoints()).userinfo_url):
             return ""
         headers = {"Authorization": f"Bearer {token.access_token}", "Accept": "application/json"}
-        reply = await self._send("GET", url, headers, public_only=self._guarded(url))
+        reply = await self._exchange("GET", url, headers)
         data = parse_object(reply, self.config.name)
         names = ("login", "email", "userPrincipalName", "name", "sub")  # GitHub, Google, Microsoft, OpenID Connect
         return next(filter(None, (printable(data.get(name)) for name in names)), "")
 
 
-def _basic(client_id: str, secret: str) -> str:
-    """Percent-encode both, then Base64 (RFC 6749 section 2.3.1, which most libraries forget)."""
-    pair = f"{quote(client_id, safe='')}:{quote(secret, safe='')}"
-    return "Basic " + base64.b64encode(pair.encode()).decode("ascii")
+def _with_query(url: str, more: Mapping[str, str], ours: Mapping[str, str | None]) -> str:
+    """Return `url` with parameters added. Its own query is kept, `more` replaces what is in it, and `ours` wins."""
+    base = urlsplit(url)
+    kept = [pair for pair in parse_qsl(base.query, keep_blank_values=True) if pair[0] not in more]
+    theirs = [(name, value) for name, value in (*kept, *more.items()) if name.lower() not in _OURS]
+    given = [(name, value) for name, value in ours.items() if value]
+    return base._replace(query=urlencode([*theirs, *given], quote_via=quote)).geturl()

@@ -9,6 +9,7 @@ from typing import Any
 from .config import OAuth2Config
 from .errors import ConfigError
 from .oauth2 import OAuth2Flow
+from .urls import check_url
 
 _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _GITHUB = "https://github.com"
@@ -18,7 +19,7 @@ _CONSUMERS = "9188040d-6c67-4c5b-b112-36a304b66dad"  # Entra's tenant of all per
 
 
 class GitHubOAuth(OAuth2Flow):
-    """GitHub OAuth Apps and GitHub Apps, on github.com or, with `base_url`, on your own GitHub.
+    """GitHub OAuth Apps and GitHub Apps, on github.com or, with `base_url`, on your own GitHub or your tenant of ghe.com.
 
     Answers come as a form unless JSON is asked for; errors come with HTTP 200; granted scopes are comma-separated; the
     web flow needs the secret even with PKCE, the device flow does not. OAuth App tokens neither expire nor refresh;
@@ -35,9 +36,9 @@ class GitHubOAuth(OAuth2Flow):
         base_url: str = _GITHUB,
         redirect_uri: str | None = None,
     ) -> None:
-        base = base_url.rstrip("/")
+        base = _plain(base_url)
         public = base == _GITHUB
-        api = "https://api.github.com" if public else f"{base}/api/v3"
+        api = _github_api(base)
         config = OAuth2Config(
             client_id=client_id,
             client_secret=client_secret,
@@ -76,6 +77,7 @@ class GoogleOAuth(OAuth2Flow):
         base_url: str = "",
         redirect_uri: str | None = None,
     ) -> None:
+        base_url = _plain(base_url) if base_url else ""
         accounts = base_url or "https://accounts.google.com"
         tokens = base_url or "https://oauth2.googleapis.com"
         config = OAuth2Config(
@@ -120,9 +122,10 @@ class AzureADOAuth(OAuth2Flow):
     ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.\-]{0,252}", tenant_id):
             raise ConfigError("The Azure tenant is a GUID, a domain, or common, organizations, consumers.")
+        base_url = _plain(base_url)
         issuing = tenant_id.lower() if _GUID.fullmatch(tenant_id) else "{tenantid}"
         issuing = _CONSUMERS if tenant_id == "consumers" else issuing
-        base = f"{base_url.rstrip('/')}/{tenant_id}/oauth2/v2.0"
+        base = f"{base_url}/{tenant_id}/oauth2/v2.0"
         config = OAuth2Config(
             client_id=client_id,
             client_secret=client_secret,
@@ -130,7 +133,7 @@ class AzureADOAuth(OAuth2Flow):
             redirect_uri=redirect_uri,
             name="Azure AD",
             console="https://entra.microsoft.com/ under App registrations",
-            issuer=f"{base_url.rstrip('/')}/{issuing}/v2.0",
+            issuer=f"{base_url}/{issuing}/v2.0",
             authorization_url=f"{base}/authorize",
             token_url=f"{base}/token",
             device_url=f"{base}/devicecode",
@@ -144,7 +147,8 @@ class CustomOAuth(OAuth2Flow):
     """Any other provider: by `issuer` (its metadata is discovered), or by `authorization_url` and `token_url`.
 
     `more` are fields of `OAuth2Config`: those two, `name`, `iss="ignore"` for a provider known to send a wrong one,
-    `basic_auth` for one that wants the client in the Authorization header, `authorize_params` (`audience`, ...).
+    `token_endpoint_auth_method` for one without metadata that wants the secret in the Authorization header,
+    `authorize_params` (`audience`, ...).
     """
 
     def __init__(
@@ -162,6 +166,22 @@ class CustomOAuth(OAuth2Flow):
             raise ConfigError(message, code="no_endpoints")
         given: dict[str, Any] = {"client_secret": client_secret, "scopes": scopes, "issuer": issuer}
         super().__init__(OAuth2Config(client_id, discover=discover, **given, **more))
+
+
+def _plain(url: str) -> str:
+    """Return a base URL as others write it: scheme and host in lower case, without the usual port and a last slash."""
+    parts = check_url(url, "base URL (OAUTH_BASE_URL)")
+    return f"{parts.scheme}://{parts.netloc.lower().removesuffix(':443')}{parts.path.rstrip('/')}"
+
+
+def _github_api(base: str) -> str:
+    """Where the REST API of a GitHub is: beside it on github.com and ghe.com, below it on your own server.
+
+    https://docs.github.com/enterprise-cloud@latest/admin/data-residency/about-github-enterprise-cloud-with-data-residency
+    """
+    if base == _GITHUB or re.fullmatch(r"https://[a-z0-9-]+\.ghe\.com", base):
+        return base.replace("https://", "https://api.")
+    return f"{base}/api/v3"
 
 
 PROVIDERS: dict[str, Callable[..., OAuth2Flow]] = {

@@ -43,6 +43,8 @@ class TokenRecord:
     account: str = ""
     token_url: str = ""
     revocation_url: str = ""
+    token_auth: str = ""  # how the client proves itself at these two
+    revocation_auth: str = ""
     state: str = "ok"
     reason: str = ""
     attempt: float | None = None

@@ -15,6 +15,7 @@ from .transport import Reply
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,65536}")  # visible ASCII: anything else could inject a header
 _CODE = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+_UNKNOWN = "unknown_error"
 _TEN_YEARS = 10 * 365 * 24 * 3600
 
 _SIGN_IN_AGAIN = (
@@ -46,28 +47,51 @@ class OAuth2Token:
 
 
 def parse_object(reply: Reply, provider: str) -> dict[str, Any]:
-    """Return the body as a dict, from JSON or a form; raise for anything that is not one."""
-    kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
-    with suppress(ValueError, RecursionError):
-        if kind == "application/x-www-form-urlencoded":
-            return dict(parse_qsl(reply.body.decode(), keep_blank_values=True, max_num_fields=100))
-        if kind == "application/json" or kind.endswith("+json"):
-            data = json.loads(reply.body.decode())
-            if isinstance(data, dict):
-                return data
+    """Return the body of a success as a dict; raise for every other status, and for a body that is not one."""
     raise_for_status(reply, provider)
-    raise ProtocolError(f"{provider} answered with something that is not JSON.", code="bad_body")
+    data = _body(reply)
+    if data is None:
+        raise ProtocolError(f"{provider} answered with something that is not JSON.", code="bad_body")
+    return data
 
 
 def parse_success(reply: Reply, provider: str, what: str) -> dict[str, Any]:
     """Return the body of a success, or raise the error it is. `what` names the thing sent, "the refresh token"."""
-    if reply.status in (408, 429) or reply.status >= 500:
+    raise_for_error(reply, provider, what)
+    return parse_object(reply, provider)
+
+
+def raise_for_error(reply: Reply, provider: str, what: str) -> None:
+    """Raise the error that an answer to `what` is, by its body where it has one that says, else by its status.
+
+    A redirect's or a failing server's body is not believed. A wrong address says so by its status, whatever the body
+    makes of it: `{"error": "not_found"}`.
+    """
+    if reply.status in (408, 429) or not (200 <= reply.status < 300 or 400 <= reply.status < 500):
         raise_for_status(reply, provider)
-    data = parse_object(reply, provider)
-    if error := error_in(data, provider, what):
+    error = error_in(_body(reply) or {}, provider, what)
+    elsewhere = isinstance(error, ProtocolError) and reply.status in (404, 405, 410)
+    if error is None or error.code == _UNKNOWN or elsewhere:
+        raise_for_status(reply, provider)
+    if error:
         raise error
-    raise_for_status(reply, provider)
-    return data
+
+
+def _body(reply: Reply) -> dict[str, Any] | None:
+    """Return the body as a dict, from JSON whatever its label, or from a form that is labelled as one; else None.
+
+    Bytes that cannot be decoded are replaced, and numbers are floats: a Latin-1 name or an integer of 5,000 digits
+    beside a token is no reason to lose it. Neither can get into a token, which is visible ASCII.
+    """
+    kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+    text = reply.body.decode(json.detect_encoding(reply.body), "replace").lstrip(" \t\r\n")
+    with suppress(ValueError, RecursionError):
+        if text.startswith("{"):
+            data: dict[str, Any] = json.loads(text, parse_int=float)
+            return data
+        if kind == "application/x-www-form-urlencoded":
+            return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=100))
+    return None
 
 
 def raise_for_status(reply: Reply, provider: str) -> None:
@@ -84,12 +108,12 @@ def raise_for_status(reply: Reply, provider: str) -> None:
 def error_in(data: Mapping[str, Any], provider: str, what: str) -> AuthError | None:
     """Return the error that an answer to `what` reports, None if it reports none. The HTTP status does not matter.
 
-    GitHub and Slack report failures with status 200; Slack says `ok: false`.
+    GitHub and Slack report failures with status 200; Slack says `ok: false`. Keycloak says `error: null` in a success.
     """
-    if "error" not in data and data.get("ok") is not False:
-        return None
     code = data.get("error")
-    code = code if isinstance(code, str) and _CODE.fullmatch(code) else "unknown_error"
+    if not code and data.get("ok") is not False:
+        return None
+    code = code if isinstance(code, str) and _CODE.fullmatch(code) else _UNKNOWN
     if code in ("temporarily_unavailable", "server_error"):
         return TransientAuthError(f"{provider} is busy ({code}). Try again later.", code=code)
     if code in _SETTINGS:
@@ -108,7 +132,7 @@ def parse_token(
     a token look younger. `kept` is the refresh token that was sent, which stays if no other comes (section 6).
     """
     data = parse_success(reply, provider, what)
-    kind = data.get("token_type", "bearer")
+    kind = data.get("token_type") or "bearer"
     if not isinstance(kind, str) or kind.lower() != "bearer":
         raise ProtocolError(f"{provider} issued a token that is not a bearer token.", code="bad_token_type")
     if not isinstance(access := data.get("access_token"), str) or not _TOKEN.fullmatch(access):

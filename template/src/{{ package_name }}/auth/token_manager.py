@@ -229,7 +229,7 @@ class TokenManager:
         attempt, ambiguous = 1, False
         while True:
             try:
-                return asyncio.run(self._flow.refresh_token(record.refresh_token, record.token_url))
+                return asyncio.run(self._flow.refresh_token(record.refresh_token, record.token_url, record.token_auth))
             except TransientAuthError as error:
                 # An unanswered request may have rotated the token: it is sent once more, no oftener.
                 wait = error.retry_after if error.retry_after is not None else 2.0**attempt * self._jitter() / 2

@@ -15,6 +15,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ..errors import UsageError
+from ..http_environment import check_http_environment
 from .errors import ConfigError, ProtocolError, TransientAuthError
 from .urls import is_loopback, is_public_address
 
@@ -44,19 +46,14 @@ async def send(
     """Send one request and return what came back within `deadline` seconds and MAX_BODY bytes.
 
     `public_only` refuses to connect to an address that is not public. Raises TransientAuthError when nothing usable
-    came in time, ProtocolError when what came is out of bounds.
+    came in time, ProtocolError when what came is out of bounds, ConfigError for an environment that cannot work.
     """
     import httpx
 
     host = urlsplit(url).hostname or ""
     proxies = not public_only and not is_loopback(host)  # one resolves names itself, stepping around the check
     all_headers = {"Accept-Encoding": "identity", "Connection": "close", **headers}
-    try:
-        client = httpx.AsyncClient(verify=_tls(), trust_env=proxies, timeout=httpx.Timeout(None, connect=5.0))
-    except (ImportError, ValueError):  # such as socks5h://
-        raise ConfigError(
-            "HTTPS_PROXY or ALL_PROXY is of no usable kind: give an http:// one.", code="bad_proxy"
-        ) from None
+    client = httpx.AsyncClient(verify=_tls(), trust_env=proxies, timeout=httpx.Timeout(None, connect=5.0))
     try:
         async with asyncio.timeout(deadline), client:
             extensions = {}
@@ -88,8 +85,13 @@ async def _read(response: httpx.Response) -> Reply:
 
 @cache
 def _tls() -> ssl.SSLContext:
+    """Return the certificates that are trusted. What the environment says of HTTP is checked first, once a process."""
     import httpx
 
+    try:
+        check_http_environment()
+    except UsageError as error:
+        raise ConfigError(str(error), code="bad_environment") from None
     return httpx.create_ssl_context()
 
 

@@ -24,17 +24,16 @@ def check_url(url: str, what: str, *, loopback: bool = True) -> SplitResult:
     if len(url) <= 8192 and _URL.fullmatch(url):
         with suppress(ValueError):
             parts = urlsplit(url)
-            usable = bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
             here = is_loopback(parts.hostname or "")
-            if usable and (parts.scheme == "https" or here) and (loopback or not here):
+            if parts.port != 0 and (parts.scheme == "https" or here) and (loopback or not here):
                 return parts
     raise ConfigError(f"The {what} is not a plain https URL; it was not used.", code="bad_url")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` is written as this machine: `localhost`, 127.0.0.0/8 or `::1`. No name is looked up."""
+    """Whether `host` is written as this machine: `localhost`, 127.0.0.0/8 or `::1`, bare. No name is looked up."""
     try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
@@ -45,10 +44,10 @@ def is_public_address(text: str) -> bool:
     `ipaddress.is_global` alone says so of 64:ff9b::a9fe:a9fe (NAT64 of 169.254.169.254) and of 2002:7f00:1:: (6to4 of
     127.0.0.1): the IPv4 address inside the one is judged instead, the other is refused, as is Teredo.
     """
-    address = ipaddress.ip_address(text.partition("%")[0])
+    address = ipaddress.ip_address(text)
     if isinstance(address, ipaddress.IPv6Address):
         if address in _NAT64:
             address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        elif address not in _UNICAST or address.sixtofour or address.teredo:
+        elif address not in _UNICAST or address.sixtofour:
             return False
     return address.is_global and not address.is_multicast

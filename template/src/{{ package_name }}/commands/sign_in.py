@@ -141,6 +141,9 @@ async def _sign_in(flow: OAuth2Flow, signing_in: Callable[[], Any]) -> TokenReco
         account=account,
         token_url=at.token_url,
         revocation_url=at.revocation_url,
+        token_auth=at.token_endpoint_auth_method,
+        revocation_auth=at.revocation_endpoint_auth_method or at.token_endpoint_auth_method,
+        userinfo_url=at.userinfo_url,
     )
 
 
@@ -185,7 +188,7 @@ def _status(args: argparse.Namespace) -> int:
         "expires in": "unknown" if left is None else f"{left} seconds" if left > 0 else "expired",
         "refreshable": "yes" if state["refreshable"] else "no",
         "stored in": state["stored_in"],
-        "last error": state["last_error"] or "none",
+        "last error": f"{state['last_error'] or 'none'} {state['problem']}".strip(),
     }
     for name, value in rows.items():
         print(f"{name + ':':13}{value}")
@@ -208,7 +211,7 @@ def _logout(args: argparse.Namespace) -> int:
             if record := store.load(key):
                 check_http_environment()
                 token = OAuth2Token(record.access_token, record.refresh_token)
-                revoked = asyncio.run(flow.revoke(token, record.revocation_url))
+                revoked = asyncio.run(flow.revoke(token, record.revocation_url, record.revocation_auth))
         except ServerError as error:
             reason = getattr(error, "code", "") or error
             say(f"Could not revoke at {flow.config.name} ({reason}); deleting it here all the same.")
