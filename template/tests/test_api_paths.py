@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from urllib.parse import parse_qsl
 
 import pytest
 from conftest import VALUES
@@ -109,14 +110,24 @@ BELOW: dict[str, str] = {
 }
 
 
-@pytest.fixture
-async def api(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[client.ApiClient]:
-    for name, value in VALUES.items():
-        monkeypatch.setenv(name, value)
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def api(fake_api: FakeApi) -> AsyncIterator[client.ApiClient]:
+    """One for all: a client loads the certificates of the world, which takes a while."""
     environ = {"API_BASE_URL": fake_api.url, "MCP_SECRETS_DIR": "/nonexistent"}
     api = client.ApiClient(settings.Settings.load(sources.Sources(environ)))
     yield api
     await api.aclose()
+
+
+@pytest.fixture(autouse=True)
+def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in VALUES.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.mark.anyio
@@ -132,8 +143,9 @@ async def test_no_reading_of_a_path_leads_away(api: client.ApiClient, fake_api: 
 @pytest.mark.parametrize(("path", "sent"), BELOW.items())
 async def test_a_path_below_is_sent_as_it_is(api: client.ApiClient, fake_api: FakeApi, path: str, sent: str) -> None:
     await api.get_json(path)
-    target = fake_api.requests[-1][0]
-    assert target == sent or target.startswith((f"{sent}?", f"{sent}&"))  # a key may travel in the query
+    target, _, query = fake_api.requests[-1][0].partition("?")
+    assert target == sent.partition("?")[0]
+    assert set(parse_qsl(sent.partition("?")[2])) <= set(parse_qsl(query))  # a key may travel there, too
 
 
 @pytest.mark.anyio

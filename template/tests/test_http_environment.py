@@ -7,7 +7,9 @@ from pathlib import Path
 
 import certifi
 import pytest
-from pkg import errors, http_environment
+from conftest import VALUES
+from fake_api import FakeApi
+from pkg import client, errors, http_environment, settings, sources
 
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir", "sslkeylogfile")
 
@@ -155,3 +157,49 @@ def test_what_is_not_used_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("SSL_CERT_FILE", certifi.where())
     monkeypatch.setenv("SSL_CERT_DIR", "/nonexistent")  # looked at only without a file
     http_environment.check_http_environment()
+
+
+@pytest.mark.parametrize(
+    ("url", "env", "proxy"),
+    [
+        ("https://api.example.com/v1", {}, None),
+        ("https://api.example.com/v1", {"HTTPS_PROXY": "http://p:1"}, "http://p:1"),
+        ("https://api.example.com/v1", {"HTTPS_PROXY": "p:1", "ALL_PROXY": "http://q:1"}, "http://p:1"),
+        ("https://api.example.com/v1", {"HTTP_PROXY": "http://p:1"}, None),
+        ("https://api.example.com/v1", {"all_proxy": "http://p:1"}, "http://p:1"),
+        ("http://127.0.0.1:1/v1", {"http_proxy": "http://p:1"}, "http://p:1"),
+        ("https://api.example.com/v1", {"ALL_PROXY": "http://p:1", "NO_PROXY": "example.com"}, None),
+        ("https://api.example.com/v1", {"ALL_PROXY": "http://p:1", "NO_PROXY": "localhost, .example.com"}, None),
+        ("https://api.example.com/v1", {"ALL_PROXY": "http://p:1", "no_proxy": "*"}, None),
+        ("https://api.example.com/v1", {"ALL_PROXY": "http://p:1", "no_proxy": "other.example.com"}, "http://p:1"),
+        ("https://api.example.com:8443/v1", {"ALL_PROXY": "http://p:1", "NO_PROXY": "api.example.com:8443"}, None),
+        ("http://[::1]:80/v1", {"ALL_PROXY": "http://p:1", "NO_PROXY": "::1"}, None),
+    ],
+)
+def test_the_proxy_of_an_address(
+    monkeypatch: pytest.MonkeyPatch, url: str, env: dict[str, str], proxy: str | None
+) -> None:
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert http_environment.proxy_for(url) == proxy
+
+
+@pytest.mark.anyio
+async def test_requests_go_through_the_proxy_that_is_named(monkeypatch: pytest.MonkeyPatch, fake_api: FakeApi) -> None:
+    for name, value in VALUES.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HTTP_PROXY", fake_api.url.removesuffix("/v1"))
+    environ = {"API_BASE_URL": "http://127.0.0.1:9/v1", "MCP_SECRETS_DIR": "/nonexistent"}
+    api = client.ApiClient(settings.Settings.load(sources.Sources(environ)))
+    await api.get_json("/items/1")
+    assert fake_api.requests[-1][0].startswith("http://127.0.0.1:9/v1/items/1")
+    await api.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_tool_s_call_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "localhost,[::1]")
+    environ = {"API_BASE_URL": "http://127.0.0.1:9/v1", "MCP_SECRETS_DIR": "/nonexistent"}
+    api = client.ApiClient(settings.Settings.load(sources.Sources(environ)))
+    with pytest.raises(errors.UsageError, match="NO_PROXY lists"):
+        await api.get_json("/items/1")

@@ -8,7 +8,7 @@ import json
 import math
 import re
 import zlib
-from typing import Any
+from typing import Any, cast
 
 import httpx
 
@@ -43,12 +43,11 @@ class BoundedTransport(httpx.AsyncBaseTransport):
     that is read there is bounded like every answer.
 
     Args:
-        network: sends; what it follows, stores or authenticates is its own matter.
         seconds: for one exchange, from the request to the last byte.
         max_bytes: of a successful answer, decompressed.
     """
 
-    def __init__(self, network: httpx.AsyncClient, seconds: float, max_bytes: int) -> None:
+    def __init__(self, network: httpx.AsyncBaseTransport, seconds: float, max_bytes: int) -> None:
         self._network = network
         self._seconds = seconds
         self._max_bytes = max_bytes
@@ -62,9 +61,9 @@ class BoundedTransport(httpx.AsyncBaseTransport):
         """
         try:
             async with asyncio.timeout(self._seconds):
-                response = await self._network.send(request, stream=True)
+                response = await self._network.handle_async_request(request)
                 try:
-                    body = await self._read(response)
+                    body = await self._read(response, head_only=request.method == "HEAD")
                 finally:
                     await response.aclose()
         except (TimeoutError, httpx.TimeoutException):
@@ -79,7 +78,9 @@ class BoundedTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         await self._network.aclose()
 
-    async def _read(self, response: httpx.Response) -> bytes:
+    async def _read(self, response: httpx.Response, head_only: bool) -> bytes:
+        if head_only:
+            return b""  # whatever length it declares
         if response.is_success:
             return await _unpacked(response, self._max_bytes)
         try:
@@ -97,18 +98,20 @@ async def _unpacked(response: httpx.Response, limit: int) -> bytes:
     if encoding not in ("", "identity", "gzip"):
         raise UpstreamError("The API packed its answer in a way that was not asked for. Only gzip is understood.")
     declared = int(response.headers.get("content-length", 0))
-    if declared > limit and response.request.method != "HEAD":
+    if declared > limit:
         raise too_much
     gunzip = zlib.decompressobj(wbits=31)
     body = bytearray()
-    async for chunk in response.aiter_raw():
+    complete = True
+    async for chunk in cast(httpx.AsyncByteStream, response.stream):
         try:
             body += gunzip.decompress(chunk, limit - len(body) + 1) if encoding == "gzip" else chunk
         except zlib.error:
             raise UpstreamError("The API's answer is not the gzip that it says it is. Try again later.") from None
         if len(body) > limit:
             raise too_much
-    if encoding == "gzip" and response.num_bytes_downloaded and not gunzip.eof:
+        complete = gunzip.eof or encoding != "gzip"
+    if not complete:
         raise UpstreamError("The API's answer ends too early. Try again later.")
     return bytes(body)
 

@@ -16,7 +16,7 @@ from .answers import COMMAND
 from .api_paths import leads_away
 from .credentials import SOURCES
 from .errors import UpstreamError
-from .http_environment import check_http_environment
+from .http_environment import check_http_environment, proxy_for
 from .logs import quiet_http
 from .settings import Settings
 
@@ -99,13 +99,12 @@ class ApiClient:
         quiet_http()
         check_http_environment()
         settings = self._settings or Settings.load(SOURCES)
-        # A cookie would outlive a change of the credential, and an API may set any number of them.
-        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
-        network = httpx.AsyncClient(cookies=no_cookies, timeout=settings.api_timeout, transport=self._transport)
+        network = self._transport or httpx.AsyncHTTPTransport(proxy=proxy_for(settings.api_base_url))
         return httpx.AsyncClient(
             base_url=settings.api_base_url,
             auth=api_auth(settings.api_base_url),
-            cookies=no_cookies,
+            # One would outlive a change of the credential, and an API may set any number of them.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             timeout=settings.api_timeout,
             headers={
                 "User-Agent": f"{COMMAND}/{version()}",

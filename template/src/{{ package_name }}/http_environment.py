@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from urllib.request import getproxies
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from .errors import UsageError
 
@@ -23,6 +24,16 @@ def check_http_environment() -> None:
     _check_certificates(context)
     _check_key_log(context)
     _check_proxies(context)
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that requests to `url` go through, if the environment names one."""
+    parts = urlsplit(url)
+    if proxy_bypass(parts.hostname or "") or proxy_bypass(parts.netloc):
+        return None
+    proxies = getproxies()
+    address = proxies.get(parts.scheme) or proxies.get("all")
+    return f"http://{address}" if address and "://" not in address else address
 
 
 def _check_certificates(context: ssl.SSLContext) -> None:
