@@ -83,6 +83,7 @@ async def test_an_api_that_is_down_is_named_by_host_only() -> None:
     with pytest.raises(errors.UpstreamError) as raised:
         await api.get_json("/x")
     assert str(raised.value) == "The API at api.example.com could not be reached (ConnectError). Try again later."
+    assert raised.value.__cause__ is None
     assert raised.value.__suppress_context__
 
 
@@ -142,6 +143,7 @@ async def test_closing_closes_the_network_and_the_next_request_opens_it_again(fa
         assert await api.get_json("/x") == [1]
         await api.aclose()
         assert opened.is_closed
+        assert api._client is None
         assert closed == ["network"] * number
 
 
