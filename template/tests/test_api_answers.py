@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import time
 import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any
@@ -142,10 +141,9 @@ async def test_an_exchange_ends_in_time(slow: str) -> None:
         return httpx.Response(500 if slow == "error body" else 200, stream=Trickling())
 
     transport = api_answers.BoundedTransport(httpx.MockTransport(network), seconds=0.2, max_bytes=LIMIT)
-    started = time.monotonic()
-    with pytest.raises(errors.UpstreamError, match=r"did not answer within 0\.2 s.*API_TIMEOUT"):
-        await httpx.AsyncClient(transport=transport).get("https://api.example.com/")
-    assert time.monotonic() - started < 30
+    async with asyncio.timeout(30):
+        with pytest.raises(errors.UpstreamError, match=r"did not answer within 0\.2 s.*API_TIMEOUT"):
+            await httpx.AsyncClient(transport=transport).get("https://api.example.com/")
 
 
 async def test_the_time_of_the_api_begins_when_the_request_goes_out() -> None:
@@ -390,7 +388,7 @@ async def test_a_credential_that_the_api_repeats_is_blotted(monkeypatch: pytest.
     logs.hide("sentinel-secret-value")
     for message in (
         "wrong key sentinel-secret-value",
-        "x" * 190 + " sentinel-secret-value",  # cut in its middle
+        "x" * 180 + " sentinel-secret-value",  # cut in its middle
         "sentinel-\u200bsecret-value",  # whole again once the invisible is gone
         "a-sentinel-secret-value-b",
     ):
