@@ -123,6 +123,7 @@ async def test_what_the_sdk_converts_is_left_to_it(own: app.Server) -> None:
     assert await call(own, "numbers", [1, 2]) == (["1", "2"], {"result": [1, 2]})
     assert await call(own, "text_only", {"a": 1}) == (['{\n  "a": 1\n}'], None)
     assert await call(own, "blocks", 0) == (["a", "b"], None)
+    assert await call(own, "untyped", [float("nan"), 1]) == (["NaN", "1"], None)  # no JSON
     assert await call(own, "untyped", 1.5) == (["1.5"], None)
     assert await call(own, "untyped", None) == ([], None)
 
