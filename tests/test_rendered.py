@@ -43,7 +43,7 @@ MATRIX["three-query"]["description"] = MATRIX["three-query"]["description"].stri
 
 # The tests over stdio and HTTP and those of the secret files start a server or a command many times and differ least
 # between answers: these cells have them, the others only with EVERY_TEST=1.
-SLOW = [f"tests/test_{it}.py" for it in ("stdio", "http", "secret_files")]
+SLOW = [f"tests/test_{it}.py" for it in ("stdio", "http", "secret_files", "served_answers")]
 WITH_SLOW = [MATRIX[cell] for cell in ("none", "one-header", "three-basic", "one-query")]
 PYTEST = ("pytest", "-q", "-p", "no:copie", "-p", "no:xdist", "-p", "no:cacheprovider")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from typing import Any
@@ -13,6 +14,27 @@ from pkg import app, cli, client
 async def probe_fetch(path: str) -> Any:
     """GET a path of the API."""
     return await client.api.get_json(path)
+
+
+@app.mcp.tool()
+async def probe_typed(path: str) -> dict[str, Any]:
+    """GET a path of the API, as structured content."""
+    return {"value": await client.api.get_json(path)}
+
+
+arrived: list[str] = []
+
+
+@app.mcp.tool()
+async def probe_hold(path: str) -> int:
+    """Hold what a path of the API answers until ten calls hold theirs."""
+    held = await client.api.get_json(path)
+    arrived.append(path)
+    for _ in range(600):
+        if len(arrived) >= 10:
+            break
+        await asyncio.sleep(0.05)
+    return len(held)
 
 
 @app.mcp.tool()

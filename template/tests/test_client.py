@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from base64 import b64encode
 from collections.abc import AsyncIterator
 
@@ -9,7 +10,7 @@ import httpx
 import pytest
 from conftest import VALUES
 from fake_api import FakeApi
-from pkg import answers, api_auth, client, errors, settings, sources
+from pkg import answers, api_auth, client, errors, logs, settings, sources, version
 
 pytestmark = pytest.mark.anyio
 
@@ -52,11 +53,13 @@ async def test_the_credential_travels_as_answered(api: client.ApiClient, fake_ap
         ("/status/401", "does not accept the credential"),
         ("/status/403", "may not do this"),
         ("/status/404", "nothing at that path"),
+        ("/status/410", "nothing at that path"),
         ("/status/418", "answered 418: it does not accept this request"),
         ("/status/429", "Try again in 7 s"),
         ("/status/500", "it failed. Try again later"),
         ("/redirect", "a redirect, which is not followed"),
         ("/text", "not JSON (text/plain)"),
+        ("/status/503", "it failed. Try again later"),
         ("/slow", "did not answer within 1 s"),
     ],
 )
@@ -70,34 +73,6 @@ async def test_a_failure_is_one_line_that_says_what_to_do(api: client.ApiClient,
     assert "sentinel" not in message
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "https://evil.example/",
-        "HTTPS://evil.example/",
-        "http://127.0.0.1:1/v1/",
-        "../admin",
-        "/../admin",
-        "/a/../../admin",
-        "/%2e%2e/admin",
-        "/a%2f..%2f../admin",
-        "/..\\admin",
-    ],
-)
-async def test_a_path_cannot_carry_the_credential_elsewhere(
-    api: client.ApiClient, fake_api: FakeApi, path: str
-) -> None:
-    before = len(fake_api.requests)
-    with pytest.raises(errors.UpstreamError, match="leads away from the API's base URL"):
-        await api.get_json(path)
-    assert len(fake_api.requests) == before
-
-
-async def test_a_malformed_path_is_refused(api: client.ApiClient) -> None:
-    with pytest.raises(errors.UpstreamError, match="not a valid address"):
-        await api.get_json("/\x00")
-
-
 async def test_an_api_that_is_down_is_named_by_host_only() -> None:
     def fail(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError(f"cannot reach {request.url} with {request.headers}")
@@ -108,6 +83,75 @@ async def test_an_api_that_is_down_is_named_by_host_only() -> None:
     with pytest.raises(errors.UpstreamError) as raised:
         await api.get_json("/x")
     assert str(raised.value) == "The API at api.example.com could not be reached (ConnectError). Try again later."
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__
+
+
+async def test_a_redirect_is_not_followed(api: client.ApiClient, fake_api: FakeApi) -> None:
+    """Not even to the same host: what answers there was not asked for."""
+    fake_api.prepare("/moved", b"{}", 302, Location=f"{fake_api.url}/items/1")
+    with pytest.raises(errors.UpstreamError, match="a redirect"):
+        await api.get_json("/moved")
+    assert fake_api.requests[-1][0].startswith("/v1/moved")
+
+
+async def test_a_key_is_looked_up_for_each_request(
+    api: client.ApiClient, fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if answers.API_AUTH not in ("header", "bearer", "basic", "query"):
+        return  # no key travels
+    name = answers.AUTH_KEYS[0]
+    for value in ("sentinel-before", "sentinel-after"):
+        monkeypatch.setenv(name, value)
+        await api.get_json("/items/1")
+        sent = str(fake_api.requests[-1])
+        second = VALUES[answers.AUTH_KEYS[1]] if answers.API_AUTH == "basic" else ""
+        assert value in sent or b64encode(f"{value}:{second}".encode()).decode() in sent
+    before = len(fake_api.requests)
+    monkeypatch.delenv(name)
+    with pytest.raises(errors.CredentialError, match=f"Missing required auth: {name}"):
+        await api.get_json("/items/1")
+    assert len(fake_api.requests) == before
+
+
+async def test_an_address_that_holds_a_key_is_not_logged(
+    api: client.ApiClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Outside our command line, as in `mcp run` or a notebook, nobody else quiets these."""
+    for name in ("httpx", "httpcore", "httpx2", "httpcore2"):
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.NOTSET)
+        logging.getLogger(name).manager._clear_cache()  # type: ignore[attr-defined]
+    caplog.set_level(logging.DEBUG)
+    await api.get_json("/items/1")
+    assert [it for it in caplog.records if it.name.startswith("http") and it.levelno < logging.WARNING] == []
+
+
+async def test_closing_closes_the_network_and_the_next_request_opens_it_again(fake_api: FakeApi) -> None:
+    closed: list[str] = []
+
+    class Network(httpx.MockTransport):
+        async def aclose(self) -> None:
+            closed.append("network")
+
+    environ = {"MCP_SECRETS_DIR": "/nonexistent", "API_BASE_URL": "https://api.example.com"}
+    network = Network(lambda _: httpx.Response(200, content=b"[1]"))
+    api = client.ApiClient(settings.Settings.load(sources.Sources(environ)), network)
+    await api.aclose()
+    for number in (1, 2):
+        opened = api._client = api._open()
+        opened.auth = httpx.Auth()
+        assert await api.get_json("/x") == [1]
+        await api.aclose()
+        assert opened.is_closed
+        assert api._client is None
+        assert closed == ["network"] * number
+
+
+async def test_what_every_request_says(api: client.ApiClient, fake_api: FakeApi) -> None:
+    await api.request("GET", "/items/1", headers={"X-Own": "1"})
+    headers = fake_api.requests[-1][1]
+    assert headers["user-agent"] == f"{answers.COMMAND}/{version()}"
+    assert (headers["accept"], headers["accept-encoding"], headers["x-own"]) == ("application/json", "gzip", "1")
 
 
 SCHEMES = [
@@ -126,12 +170,49 @@ def test_each_scheme(scheme: api_auth.CredentialAuth, headers: dict[str, str], q
     assert request.url.query.decode() == query
 
 
-def test_a_value_that_cannot_be_sent_is_not_quoted() -> None:
+@pytest.mark.parametrize("value", ["wört", "w\u00e9", "two\nlines", "tab\there", "nul\x00", "del\x7f", "\u20ac"])
+def test_a_value_that_no_header_can_hold_is_not_quoted(value: str) -> None:
     request = httpx.Request("GET", "https://api.example.com/x")
-    with pytest.raises(errors.CredentialError) as header:
-        api_auth.BearerAuth("A").apply(request, "wört")
-    with pytest.raises(errors.CredentialError) as basic:
-        api_auth.BasicAuth("A", "B").apply(request, "wort:", "x")
-    assert "A contains" in str(header.value)
-    assert "wört" not in str(header.value)
-    assert "A contains a colon" in str(basic.value)
+    for scheme in (api_auth.BearerAuth("A"), api_auth.HeaderAuth("X-Key", "A")):
+        with pytest.raises(errors.CredentialError) as raised:
+            scheme.apply(request, value)
+        assert "A contains a character that cannot be in a header" in str(raised.value)
+        assert value not in str(raised.value)
+    assert "authorization" not in request.headers
+
+
+@pytest.mark.parametrize("user", ["wort:", ":", "a:b"])
+def test_a_user_with_a_colon_is_not_quoted(user: str) -> None:
+    request = httpx.Request("GET", "https://api.example.com/x")
+    with pytest.raises(errors.CredentialError) as raised:
+        api_auth.BasicAuth("A", "B").apply(request, user, "x")
+    assert "A contains a colon" in str(raised.value)
+    assert user not in str(raised.value).removesuffix("Set it again.").replace("7617):", "") or user == ":"
+    api_auth.BasicAuth("A", "B").apply(request, "user", "pass:word")
+
+
+@pytest.mark.parametrize(("scheme", "headers", "query"), SCHEMES, ids=["header", "bearer", "basic", "query"])
+def test_a_synchronous_client_is_signed_too(
+    scheme: api_auth.CredentialAuth, headers: dict[str, str], query: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"A": "value-a", "B": "päss"}
+    monkeypatch.setattr(api_auth, "require_auth", values.__getitem__)
+    seen: list[httpx.Request] = []
+
+    def network(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200)
+
+    with httpx.Client(transport=httpx.MockTransport(network), auth=scheme) as plain:
+        plain.get("https://api.example.com/x")
+    assert {key: seen[0].headers[key] for key in headers} == headers
+    assert seen[0].url.query.decode() == query
+
+
+def test_a_credential_is_blotted_as_it_travels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_hidden", {})
+    request = httpx.Request("GET", "https://api.example.com/x")
+    api_auth.BasicAuth("A", "B").apply(request, "sentinel-user", "sentinel-password")
+    api_auth.QueryAuth("key", "A").apply(request, "sentinel/value é")
+    said = logs.blotted(f"{request.headers['authorization']} {request.url}")
+    assert said == "Basic *** https://api.example.com/x?key=***"

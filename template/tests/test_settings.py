@@ -25,6 +25,7 @@ def test_all_can_be_set() -> None:
         MCP_LOG_LEVEL="debug",
         API_BASE_URL="http://127.0.0.1:1/x",
         API_TIMEOUT="1.5",
+        API_MAX_BYTES="5000",
     )
     assert read == settings.Settings(
         "::1",
@@ -34,6 +35,7 @@ def test_all_can_be_set() -> None:
         "DEBUG",
         "http://127.0.0.1:1/x",
         1.5,
+        5000,
     )
 
 

@@ -3,19 +3,21 @@
     forecast = await api.get_json("/forecast", params={"city": city})
 
 The credential is added on the way (see `api_auth.py`). What goes wrong is raised as an `UpstreamError`, which the model
-reads: a status and what to do, never a URL, a header or a body.
+reads: a status and what to do, never a URL or a header; of a body, a short quotation at most (see `api_answers.py`).
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 
 from . import version
-from .answers import CHECK_COMMAND, COMMAND
+from .answers import COMMAND
+from .api_paths import leads_away
 from .credentials import SOURCES
 from .errors import UpstreamError
+from .http_environment import check_http_environment, proxy_for
+from .logs import quiet_http
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -36,52 +38,50 @@ class ApiClient:
         self._client: httpx.AsyncClient | None = None
 
     async def get_json(self, path: str, **options: Any) -> Any:
-        """GET `path` and return the decoded JSON. `options` as for `request`.
+        """GET `path` and return the decoded JSON, None for an answer without a body. `options` as for `request`.
 
         Raises:
-            UpstreamError: as for `request`, or the body is not JSON.
+            UpstreamError: as for `request`, or the body is not JSON, or cannot be passed on.
             CredentialError: as for `request`.
         """
         response = await self.request("GET", path, **options)
-        try:
-            return response.json()
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            kind = response.headers.get("content-type", "no content type").partition(";")[0][:40]
-            raise UpstreamError(f"The API answered with something that is not JSON ({kind}).") from None
+
+        from .api_answers import decoded_json
+
+        return decoded_json(response)
 
     async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Send a request to `path` below the base URL and return the response, whose status is below 300.
+        """Send a request to `path` below the base URL and return the response, read, whose status is below 300.
 
         Args:
             options: `params`, `json`, `data`, `headers`, … as for `httpx.AsyncClient.request`.
 
         Raises:
-            UpstreamError: the path leads away from the base URL; the API refused, failed, or could not be reached in
-                time (`API_TIMEOUT` seconds for the whole request).
+            UpstreamError: the path leads away from the base URL; the API refused, failed, could not be reached in time
+                (`API_TIMEOUT` seconds from sending to the last byte), or answered more than `API_MAX_BYTES`.
             CredentialError: the credential is missing.
+            UsageError: a setting, or what the environment says about proxies and certificates, cannot work.
         """
         import httpx
 
         self._client = client = self._client or self._open()
         try:
             request = client.build_request(method, path, **options)
-        except httpx.InvalidURL:
+        except (httpx.InvalidURL, UnicodeError):
             raise UpstreamError("That path is not a valid address. Check the arguments.") from None
-        _check_below(request.url, client.base_url)
+        if leads_away(path) or not _is_below(request.url, client.base_url):
+            raise UpstreamError("That path leads away from the API's base URL. Give a path below it, such as /items/1.")
         try:
-            async with asyncio.timeout(client.timeout.read):
-                response = await client.send(request)
-        except (TimeoutError, httpx.TimeoutException):
-            raise UpstreamError(
-                f"The API did not answer within {client.timeout.read:g} s. Try again later, or raise API_TIMEOUT."
-            ) from None
+            response = await client.send(request)
         except httpx.HTTPError as error:
             # By name only: messages of this family may quote what was sent.
             raise UpstreamError(
                 f"The API at {client.base_url.host} could not be reached ({type(error).__name__}). Try again later."
             ) from None
         if not response.is_success:
-            raise UpstreamError(_what_to_do(response))
+            from .api_answers import what_to_do
+
+            raise UpstreamError(what_to_do(response))
         return response
 
     async def aclose(self) -> None:
@@ -93,44 +93,31 @@ class ApiClient:
     def _open(self) -> httpx.AsyncClient:
         import httpx
 
+        from .api_answers import BoundedTransport
         from .api_auth import api_auth
 
+        quiet_http()
+        check_http_environment()
         settings = self._settings or Settings.load(SOURCES)
+        network = self._transport or httpx.AsyncHTTPTransport(proxy=proxy_for(settings.api_base_url))
         return httpx.AsyncClient(
             base_url=settings.api_base_url,
             auth=api_auth(settings.api_base_url),
+            # One would outlive a change of the credential, and an API may set any number of them.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             timeout=settings.api_timeout,
-            headers={"User-Agent": f"{COMMAND}/{version()}", "Accept": "application/json"},
-            transport=self._transport,
+            headers={
+                "User-Agent": f"{COMMAND}/{version()}",
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip",
+            },
+            transport=BoundedTransport(network, settings.api_timeout, settings.api_max_bytes),
         )
 
 
-def _check_below(url: httpx.URL, base: httpx.URL) -> None:
-    """Stop a path that a model made up from carrying the credential elsewhere: `https://evil/`, `../admin`."""
-    same_origin = (url.scheme, url.host, url.port) == (base.scheme, base.host, base.port)
-    path = url.raw_path.partition(b"?")[0]
-    decoded = path.lower().replace(b"%2e", b".").replace(b"%2f", b"/").replace(b"%5c", b"/").replace(b"\\", b"/")
-    if not same_origin or not path.startswith(base.raw_path) or b".." in decoded.split(b"/"):
-        raise UpstreamError("That path leads away from the API's base URL. Give a path below it, such as /items/1.")
-
-
-def _what_to_do(response: httpx.Response) -> str:
-    status = response.status_code
-    answered = f"The API answered {status}"
-    if response.is_redirect:
-        return f"{answered}, a redirect, which is not followed with a credential. Correct the path, or API_BASE_URL."
-    if status == 401:
-        return f"{answered}: it does not accept the credential. Check it: {COMMAND} {CHECK_COMMAND}"
-    if status == 403:
-        return f"{answered}: the credential may not do this."
-    if status == 404:
-        return f"{answered}: there is nothing at that path. Check the arguments."
-    if status == 429:
-        after = response.headers.get("retry-after", "")
-        return f"{answered}: too many requests. Try again {f'in {after} s' if after.isdecimal() else 'later'}."
-    if status >= 500:
-        return f"{answered}: it failed. Try again later."
-    return f"{answered}: it does not accept this request. Check the arguments."
+def _is_below(url: httpx.URL, base: httpx.URL) -> bool:
+    same_origin = (url.scheme, url.host, url.port, url.userinfo) == (base.scheme, base.host, base.port, b"")
+    return same_origin and url.raw_path.startswith(base.raw_path)
 
 
 api = ApiClient()

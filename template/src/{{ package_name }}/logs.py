@@ -18,9 +18,14 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_HidingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # They log whole URLs at INFO and header lists at DEBUG.
+    quiet_http()
+
+
+def quiet_http() -> None:
+    """Keep the HTTP libraries from logging whole URLs at INFO and header lists at DEBUG."""
     for name in ("httpx", "httpcore", "httpx2", "httpcore2"):
-        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+        logger = logging.getLogger(name)
+        logger.setLevel(max(logging.WARNING, logger.getEffectiveLevel()))
 
 
 def hide(value: str) -> None:
@@ -31,9 +36,13 @@ def hide(value: str) -> None:
         _hidden[value] = None
 
 
+def blotted(text: str) -> str:
+    """`text` with `***` in place of every value that is to be hidden."""
+    for value in tuple(_hidden):
+        text = text.replace(value, "***")
+    return text
+
+
 class _HidingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        for value in tuple(_hidden):
-            text = text.replace(value, "***")
-        return text
+        return blotted(super().format(record))

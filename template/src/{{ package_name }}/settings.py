@@ -15,6 +15,9 @@ from .sources import Sources
 
 T = TypeVar("T")
 
+# Decoded, JSON takes up to 30 times its bytes: with ten such answers at once the server stays within its container's 512 MB.
+DEFAULT_MAX_BYTES = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -31,6 +34,8 @@ class Settings:
     api_base_url: str
     api_timeout: float
     """Seconds for a whole request to the API."""
+    api_max_bytes: int = DEFAULT_MAX_BYTES
+    """Bytes of an answer of the API, decompressed."""
 
     @classmethod
     def load(cls, sources: Sources) -> Settings:
@@ -57,6 +62,7 @@ class Settings:
             log_level=read("MCP_LOG_LEVEL", _log_level, "INFO"),
             api_base_url=read("API_BASE_URL", _base_url, API_BASE_URL),
             api_timeout=read("API_TIMEOUT", _seconds, 30.0),
+            api_max_bytes=read("API_MAX_BYTES", _bytes, DEFAULT_MAX_BYTES),
         )
 
     def with_bind(self, host: str | None, port: int | None) -> Settings:
@@ -127,3 +133,9 @@ def _seconds(text: str) -> float:
     if not 0.1 <= seconds <= 3600:
         raise ValueError("is not a time: seconds, from 0.1 to 3600.")
     return seconds
+
+
+def _bytes(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{4,10}", text) or not 1000 <= int(text) <= 1_000_000_000:
+        raise ValueError("is not a size: bytes, from 1000 to 1000000000.")
+    return int(text)

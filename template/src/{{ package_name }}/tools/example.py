@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from mcp_types import ToolAnnotations
+
 from ..app import mcp
 from ..client import api
 
 
-@mcp.tool()
+# Read-only as far as the API's GETs change nothing. Unannotated, a tool counts as one that may destroy.
+@mcp.tool(title="Fetch a resource", annotations=ToolAnnotations(read_only_hint=True, open_world_hint=True))
 async def fetch(path: str) -> Any:
     """Fetch one resource of the API.
 
