@@ -96,6 +96,27 @@ def test_stdout_carries_the_protocol_and_nothing_else(process_env: dict[str, str
         assert f"{name}: missing" in str(answered[3])
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows tells of a closed pipe in another way")
+def test_a_client_that_leaves_before_its_answer_is_one_line(process_env: dict[str, str]) -> None:
+    process = start({**process_env, "MCP_LOG_LEVEL": "WARNING"})
+    try:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write(INITIALIZE)
+        process.stdin.flush()
+        assert process.stdout.readline()
+        process.stdout.close()
+        process.stdin.write(message(2, "ping"))
+        process.stdin.close()
+        assert process.wait(timeout=20) == 1
+        said = f"{answers.COMMAND}: The client closed its end before it had every answer.\n"
+        assert process.stderr.read().decode() == said
+    finally:
+        process.kill()
+        process.communicate(timeout=10)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows clients end a server outright; there is no such signal")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_it_cleanly(number: signal.Signals, process_env: dict[str, str]) -> None:

@@ -17,6 +17,7 @@ from .credentials import SOURCES
 from .errors import ServerError, UsageError
 from .keychain import KeychainError
 from .settings import Settings, is_loopback
+from .sources import whole_path
 
 if TYPE_CHECKING:
     import httpx
@@ -46,18 +47,21 @@ def store(*, plaintext: bool = False) -> FileStore:
     """Where tokens are kept. `plaintext` is the person's explicit wish not to encrypt.
 
     Raises:
-        UsageError: `MCP_DATA_DIR` is not a whole path.
+        UsageError: `MCP_DATA_DIR` is not a whole path, or not set where the user has no folder for data.
     """
     from .auth.storage import FileStore
 
     if found := SOURCES.setting("MCP_DATA_DIR"):
-        folder = Path(found.value)
-        if not folder.is_absolute():
-            raise UsageError(f"MCP_DATA_DIR={folder} ({found.source}) is not a whole path. Write it from / on.")
+        folder = whole_path("MCP_DATA_DIR", found.value)
     else:
         import platformdirs
 
-        folder = platformdirs.user_data_path(COMMAND, appauthor=False)
+        try:
+            folder = platformdirs.user_data_path(COMMAND, appauthor=False)
+        except RuntimeError:
+            folder = Path()
+        if not folder.is_absolute():  # older versions give one in the working directory where there is no home
+            raise UsageError("This user has no folder to keep the sign-in in. Set MCP_DATA_DIR.")
     return FileStore(folder / "sign-in", cipher, plaintext=plaintext)
 
 
@@ -72,7 +76,7 @@ def cipher(*, create: bool = False) -> Cipher | None:
     """
     from .auth.keys import Cipher
 
-    if found := SOURCES.credential("TOKEN_KEY", multiline=True):
+    if found := SOURCES.credential("TOKEN_KEY"):
         return Cipher(found.value, f"TOKEN_KEY from {found.source}")
     if not create:
         return None
@@ -130,11 +134,11 @@ def check_shared(settings: Settings) -> None:
     meant = SOURCES.setting("MCP_SHARED_SIGN_IN")
     if not is_loopback(settings.host) and not (meant and meant.value.lower() == "on"):
         raise UsageError(
-            f"Binding {settings.host} lets every caller with a bearer token act as the one person who signed in. "
+            "Binding anything but loopback lets every caller with a bearer token act as the one person who signed in. "
             "If that is meant, set MCP_SHARED_SIGN_IN=on; otherwise bind 127.0.0.1."
         )
 
 
 def _look_up(name: str) -> str | None:
-    found = SOURCES.credential(name, multiline=True)
+    found = SOURCES.credential(name)
     return found.value if found else None

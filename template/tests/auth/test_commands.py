@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from .fake_provider import FakeProvider, running
-from .package import OAuth2Config
+from .package import OAuth2Config, ServerError, signin
 from .support import TOKEN_KEY
 
 TESTS = Path(__file__).parent.parent
@@ -254,7 +254,24 @@ def test_other_machines_are_not_served_with_one_sign_in_by_accident(provider: Fa
 
 def test_a_relative_data_directory_is_refused(provider: FakeProvider, tmp_path: Path) -> None:
     code, _, err = Cli(provider, tmp_path, MCP_DATA_DIR="data").run("login")
-    assert (code, "MCP_DATA_DIR=data (environment) is not a whole path" in err) == (2, True)
+    assert (code, "MCP_DATA_DIR is not a whole path" in err) == (2, True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the data folder does not depend on a home")
+def test_without_a_home_the_data_directory_has_to_be_named(provider: FakeProvider, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import pwd\npwd.getpwuid = {}.__getitem__\n")
+    path = os.pathsep.join([str(tmp_path), PATHS])
+    cli = Cli(provider, tmp_path, MCP_DATA_DIR="", HOME="", PYTHONPATH=path)
+    for command in ("login", "status", "logout"):
+        code, _, err = cli.run(command)
+        assert (code, "Set MCP_DATA_DIR." in err, err.count("\n")) == (2, True, 1), err
+
+
+def test_the_data_directory_is_never_in_the_working_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MCP_DATA_DIR")
+    monkeypatch.setattr("platformdirs.user_data_path", lambda *_, **__: Path("~", ".local"))
+    with pytest.raises(ServerError, match="Set MCP_DATA_DIR"):
+        signin.store()
 
 
 def test_a15_starting_loads_nothing_heavy() -> None:
