@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pkg import answers, cli, config, errors, logs, server, tools
+from pkg import answers, cli, config, errors, keychain, logs, secrets, server, tools
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -57,14 +58,75 @@ def test_secrets_set_refuses_what_cannot_work(run: Run, stdin: str, name: str, s
     assert done.stderr.count("\n") == 1
 
 
-def test_secrets_set_refuses_what_the_server_would_refuse(run: Run) -> None:
+class Backend:
+    """A keyring that works, or that fails at everything."""
+
+    def __init__(self, works: bool = True) -> None:
+        self.values: dict[tuple[str, str], str] = {}
+        self.works = works
+
+    def get_password(self, service: str, username: str) -> str | None:
+        if not self.works:
+            raise RuntimeError(username)
+        return self.values.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.values[service, username] = password
+
+    def delete_password(self, service: str, username: str) -> None:
+        del self.values[service, username]
+
+
+@pytest.mark.parametrize("typed", ["sentinel-value-of-the-keyring\r\n", "sentinel-value-of-the-keyring"])
+def test_secrets_keeps_and_deletes_in_the_keyring_under_this_servers_name(
+    typed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backend = Backend()
+    monkeypatch.setattr(secrets, "Keychain", lambda: keychain.Keychain(lambda: backend))
+    for name in secrets.NAMES:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        assert cli.main(["secrets", "set", name]) == 0
+        assert capsys.readouterr() == (
+            "",
+            f"{name} is in the OS keyring. A server that is running uses it within seconds.\n",
+        )
+        assert backend.values == {(answers.COMMAND, name): "sentinel-value-of-the-keyring"}
+        assert cli.main(["secrets", "delete", name]) == 0
+        assert cli.main(["secrets", "delete", name]) == 0
+        said = f"{name} is no longer in the OS keyring.\n{name} was not in the OS keyring.\n"
+        assert (capsys.readouterr(), backend.values) == (("", said), {})
+
+
+def test_without_a_keyring_the_other_ways_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(secrets, "Keychain", lambda: keychain.Keychain(lambda: Backend(works=False)))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("sentinel-value-of-the-keyring\n"))
+    name = "MCP_BEARER_TOKENS"
+    assert cli.main(["secrets", "set", name]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"{answers.COMMAND}: The OS keyring failed (RuntimeError). Other ways: the variable {name}, "
+    )
+    assert f"{name}_FILE names, /run/secrets/{name.lower()}, or a line in .env." in said
+    assert "sentinel" not in said
+    assert cli.main(["secrets", "delete", name]) == 1
+
+
+def test_secrets_set_refuses_what_the_server_would_refuse(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backend = Backend()
+    monkeypatch.setattr(secrets, "Keychain", lambda: keychain.Keychain(lambda: backend))
     names = answers.AUTH_KEYS if answers.API_AUTH != "basic" else ()
     for name in names:
-        for value in (" padded ", '"quoted"', "zero\u200bwidth"):
-            done = run("secrets", "set", name, stdin=f"{value}\n", MCP_KEYRING="")
-            assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-            assert f"{name} (as given) " in done.stderr
-            assert value not in done.stderr
+        for value in (" padded ", '"quoted"', "zero\u200bwidth", "two\nlines"):
+            monkeypatch.setattr(sys, "stdin", io.StringIO(f"{value}\n"))
+            assert cli.main(["secrets", "set", name]) == 2
+            printed = capsys.readouterr()
+            assert (printed.out, printed.err.count("\n"), backend.values) == ("", 1, {})
+            assert f"{name} (as given) " in printed.err
+            assert value not in printed.err
 
 
 @pytest.mark.parametrize("client", ["claude-desktop", "claude-code", "cursor", "vscode"])

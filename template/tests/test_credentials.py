@@ -11,6 +11,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import pytest
 from conftest import SOURCE
@@ -91,6 +92,8 @@ def test_places_are_searched_in_the_documented_order(tmp_path: Path) -> None:
 def test_name_and_name_file_together_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="KEY and KEY_FILE are both set"):
         look_up(KEY="a", KEY_FILE=str(tmp_path)).credential("KEY")
+    with pytest.raises(ValueError, match="KEY and KEY_FILE are both set"):
+        look_up(KEY=str(tmp_path), KEY_FILE=str(tmp_path)).setting("KEY")
 
 
 @pytest.mark.parametrize(("content", "value"), [("k\n", "k"), ("k\r\n", "k"), ("k", "k"), ("\ufeffk\n", "k")])
@@ -268,11 +271,7 @@ def test_one_line_break_at_the_end_is_taken_off_and_no_more(content: str, tmp_pa
 
 
 def test_a_setting_is_never_asked_of_the_keyring_nor_judged_as_a_credential() -> None:
-    class Forbidden(MemoryBackend):
-        def get_password(self, service: str, username: str) -> str | None:
-            raise AssertionError(username)
-
-    look = look_up(None, Forbidden(), OTHER=" 8000 ")
+    look = look_up(None, MemoryBackend(KEY="from keyring"), OTHER=" 8000 ")
     assert look.setting("KEY") is None
     assert look.setting("OTHER") == sources.Found(" 8000 ", "environment")
     assert logs.blot("http://localhost: 8000 ") == "http://localhost: 8000 "
@@ -379,6 +378,8 @@ def test_auth_config_and_require_auth() -> None:
     assert list(config) == ["KEY", "BACKUP"]
     assert config["KEY"] == config.require("KEY") == "the value"
     assert config.get("BACKUP") is None
+    with pytest.raises(KeyError):
+        config["MCP_SECRETS_DIR"]  # set, and no credential
     with pytest.raises(
         ValueError, match=r"^Missing required auth: BACKUP\. Set BACKUP environment variable\. .* secrets set BACKUP$"
     ):
@@ -438,6 +439,7 @@ def test_a_hung_keyring_is_asked_once_and_holds_nobody_up() -> None:
     assert (backend.asked, threading.active_count()) == (1, before + 1)
     backend.unlocked.set()
     assert chain._hanging is not None
+    assert chain._hanging.daemon  # a server that is told to end does not wait for it
     chain._hanging.join(timeout=10)
     assert chain.get("KEY") == "value"
     assert chain.problem() is None
@@ -482,6 +484,50 @@ def test_keeping_never_replaces() -> None:
     assert backend.values == {"KEY": "first", "OTHER": "second"}
     with pytest.raises(keychain.KeychainError, match="did not keep"):
         keychain.Keychain(lambda: ForgetfulBackend()).keep("KEY", "value")
+
+
+def test_the_first_keyring_whose_service_is_there_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Absent(MemoryBackend):
+        viable = False
+
+    class Broken(MemoryBackend):
+        @property
+        def viable(self) -> bool:
+            raise RuntimeError
+
+    class Present(MemoryBackend):
+        viable = True
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", "x:")
+    for spec, kind in zip(keychain.LINUX_BACKENDS, (Absent, Broken, Present), strict=True):
+        module, _, name = spec.partition(":")
+        # `viable` is asked of the class.
+        backend = kind if kind is not Broken else type("Meta", (type,), {"viable": Broken.viable})("Keyring", (), {})
+        monkeypatch.setitem(sys.modules, module, SimpleNamespace(**{name: backend}))
+    assert type(keychain._os_backend()) is Present
+    monkeypatch.setitem(sys.modules, "keyring.backends.kwallet", None)
+    with pytest.raises(keychain.KeychainError, match="No OS keyring on this machine"):
+        keychain._os_backend()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no session bus")
+@pytest.mark.parametrize("mine", [True, False])
+def test_the_session_bus_of_somebody_else_is_not_asked(
+    mine: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bus").touch()
+    uid = os.getuid() if mine else os.getuid() + 1
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(keychain, "Path", lambda path: tmp_path / "bus" if path == f"/run/user/{uid}/bus" else None)
+    monkeypatch.setattr(os, "getuid", lambda: uid)
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", "")
+    keychain._find_session_bus()
+    address = f"unix:path={tmp_path}/bus"
+    assert os.environ["DBUS_SESSION_BUS_ADDRESS"] == (address if mine else "")
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/another")
+    keychain._find_session_bus()
+    assert os.environ["DBUS_SESSION_BUS_ADDRESS"] == "unix:path=/another"
 
 
 def test_only_the_systems_own_keyrings_are_known() -> None:
