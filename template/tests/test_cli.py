@@ -239,6 +239,17 @@ def test_a_full_disk_is_one_line(process_env: dict[str, str]) -> None:
 
 
 @posix
+def test_a_path_in_other_letters_is_printed_all_the_same(process_env: dict[str, str], tmp_path: Path) -> None:
+    for name in ("schlüssel", "\udcff"):  # the second is not UTF-8 at all
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "mcp_bearer_tokens").write_text("a-token-that-is-long-enough")
+        done = shell("SERVER secrets", {**process_env, "MCP_SECRETS_DIR": str(folder), "PYTHONIOENCODING": "ascii"})
+        assert (done.returncode, done.stderr) == (0, "")
+        assert ascii(name)[1:-1] in done.stdout
+
+
+@posix
 @pytest.mark.parametrize(
     ("command", "code", "said"),
     [

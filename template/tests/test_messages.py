@@ -70,6 +70,7 @@ def test_an_open_bind_is_refused_without_its_name(host: str, run: Run) -> None:
     [
         [SECRET],
         ["serve", SECRET],
+        ["serve", f"x\n{SECRET}"],
         [f"--{SECRET}"],
         ["serve", f"--key={SECRET}"],
         ["serve", f"--http={SECRET}"],

@@ -154,9 +154,10 @@ class Sources:
 
 def whole_path(name: str, value: str) -> Path:
     """`value` as a path, or a CredentialError: it is relative, and the working directory is a stranger's."""
-    if not os.path.isabs(value):
+    path = Path(value)
+    if not path.is_absolute():
         raise CredentialError(f"{name} is not a whole path. Write it from / on, without ~.")
-    return Path(value)
+    return path
 
 
 def check(name: str, found: Found) -> None:
