@@ -97,6 +97,15 @@ def test_secrets_keeps_and_deletes_in_the_keyring_under_this_servers_name(
         assert (capsys.readouterr(), backend.values) == (("", said), {})
 
 
+def test_bytes_that_are_no_text_are_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe"), encoding="utf-8"))
+    assert cli.main(["secrets", "set", "MCP_BEARER_TOKENS"]) == 2
+    said = f"{answers.COMMAND}: What was given for MCP_BEARER_TOKENS is not UTF-8 text.\n"
+    assert capsys.readouterr() == ("", said)
+
+
 def test_without_a_keyring_the_other_ways_are_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

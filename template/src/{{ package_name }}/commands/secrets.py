@@ -64,7 +64,10 @@ def _known(name: str) -> None:
 
 def _ask(name: str) -> str:
     if not sys.stdin.isatty():  # a password manager's output, say
-        return sys.stdin.read().rstrip("\r\n")
+        try:
+            return sys.stdin.read().rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise UsageError(f"What was given for {name} is not UTF-8 text.") from None
     try:
         return getpass.getpass(f"{name} (not shown): ", stream=sys.stderr)
     except EOFError:
