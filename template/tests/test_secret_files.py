@@ -226,6 +226,13 @@ def test_nothing_is_written_unless_there_is_a_value_for_all(run: Run, tmp_path: 
     assert "MCP_BEARER_TOKENS" not in done.stderr
 
 
+@pytest.mark.parametrize("name", secret_files.GENERATED)
+def test_what_is_made_up_is_another_each_time(name: str) -> None:
+    made = {secret_files.GENERATED[name]() for _ in range(20)}
+    assert len(made) == 20
+    assert {len(value) for value in made} <= {43, 44}  # of 32 bytes
+
+
 def test_values_of_the_environment_are_taken_only_where_that_is_said(run: Run, tmp_path: Path) -> None:
     token = "a-token-of-the-environment"
     arguments = ["secrets", "files", "--generate", "--folder", str(tmp_path), "MCP_BEARER_TOKENS"]
