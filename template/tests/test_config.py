@@ -67,6 +67,8 @@ def test_a_user_installation_is_found(bare_python: str, tmp_path: Path, process_
     real = script(Path(folder))
     found = printed([bare_python, "-m", PACKAGE], tmp_path, process_env, PYTHONUSERBASE=str(base))
     assert found == [str(real)]
+    typed = script(tmp_path / "another" / "bin")  # what runs is taken before what is installed besides
+    assert printed([bare_python, str(typed)], tmp_path, process_env, PYTHONUSERBASE=str(base)) == [str(typed)]
 
 
 def test_a_command_in_the_working_directory_is_not_taken(
@@ -78,6 +80,7 @@ def test_a_command_in_the_working_directory_is_not_taken(
     assert printed([bare_python, "-m", PACKAGE], tmp_path, process_env, PYTHONUSERBASE=".") == expected
     assert printed([bare_python, answers.COMMAND + SUFFIX], tmp_path, process_env) == expected  # a bare name
     other = script(tmp_path / "other").rename(tmp_path / "other" / "another-command")
+    script(tmp_path / "other")  # beside it, and not what was typed
     assert printed([bare_python, str(other)], tmp_path, process_env) == expected
 
 
