@@ -106,8 +106,9 @@ def test_not_ready_is_said_in_one_printable_line(
         assert capsys.readouterr() == ("alive\n", "")
 
 
-def test_a_port_that_cannot_be_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
-    assert health.check("http://127.0.0.1:99999", alive_only=True) == 1
+@pytest.mark.parametrize("port", ["99999", 30 * "9"])
+def test_a_port_that_cannot_be_is_one_line_too(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert health.check(f"http://127.0.0.1:{port}", alive_only=True) == 1
     assert capsys.readouterr().err.count("\n") == 1
 
 
