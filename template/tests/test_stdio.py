@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -108,6 +109,8 @@ def test_a_client_that_leaves_before_its_answer_is_one_line(process_env: dict[st
         assert process.stdout.readline()
         process.stdout.close()
         process.stdin.write(message(2, "ping"))
+        process.stdin.flush()
+        assert select.select([process.stderr], [], [], 30)[0]  # it noticed, before it is told of the end in another way
         process.stdin.close()
         assert process.wait(timeout=20) == 1
         said = f"{answers.COMMAND}: The client closed its end before it had every answer.\n"
