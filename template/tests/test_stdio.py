@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -107,14 +108,16 @@ def test_a_client_that_leaves_before_its_answer_is_one_line(process_env: dict[st
         process.stdin.flush()
         assert process.stdout.readline()
         process.stdout.close()
-        process.stdin.write(500 * message(2, "ping"))  # so that it answers before it reads that this is the end
+        process.stdin.write(message(2, "ping"))
+        process.stdin.flush()
+        time.sleep(2)  # it answers before it reads that this is the end; nothing tells when
         process.stdin.close()
         assert process.wait(timeout=20) == 1
         said = f"{answers.COMMAND}: The client closed its end before it had every answer.\n"
         assert process.stderr.read().decode() == said
     finally:
         process.kill()
-        process.communicate(timeout=10)
+        process.wait(timeout=10)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows clients end a server outright; there is no such signal")
