@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from pkg import answers, secret_files
+from pkg import answers, errors, secret_files, sources
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -108,7 +108,7 @@ def test_a_file_that_the_container_cannot_read_is_named_with_the_command(run: Ru
         (["--from-env"], "", "No value for "),
         (["--from-env"], "too-weak", "MCP_BEARER_TOKENS, token 1: at least 16"),
         (["--from-env"], "sixteen\tcharacters", "control character"),
-        (["--generate", "NO_SUCH"], "", "NO_SUCH is no file in secrets/. There are: "),
+        (["--generate", "NO_SUCH"], "", "There is no such file in secrets/. There are: "),
     ],
 )
 def test_what_cannot_work_is_one_line_and_writes_nothing(
@@ -126,6 +126,144 @@ def test_a_directory_that_docker_made_is_named_with_the_command(run: Run, tmp_pa
     done = run("secrets", "files", "--generate", "--folder", str(tmp_path), "MCP_BEARER_TOKENS")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert f"Run: rmdir {tmp_path}/mcp_bearer_tokens" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "hard link", "fifo", "device"])
+@pytest.mark.parametrize("force", [True, False])
+def test_what_leads_elsewhere_is_not_written_to(tmp_path: Path, kind: str, force: bool) -> None:
+    other = tmp_path / "other"
+    folder = tmp_path / "secrets"
+    folder.mkdir(mode=0o700)
+    path = folder / "mcp_bearer_tokens"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to(os.devnull)
+    elif kind == "hard link":
+        other.touch(mode=0o640)
+        os.link(other, path)
+    else:
+        if kind == "link":
+            other.touch(mode=0o640)
+        path.symlink_to(other)
+    before = other.stat() if other.exists() else None
+    with pytest.raises(errors.UsageError) as raised:
+        secret_files.write(["MCP_BEARER_TOKENS"], str(folder), from_env=False, generate=True, force=force)
+    said = f"{path} is a link, a pipe or a device, so it is left alone. Run: rm {path}"
+    assert (raised.value.exit_code, str(raised.value)) == (2, said)
+    after = other.stat() if other.exists() else None
+    assert (before is None) == (after is None)
+    if before and after:
+        assert (after.st_size, after.st_mode, after.st_uid) == (0, before.st_mode, before.st_uid)
+    assert os.listdir(folder) == [path.name]
+
+
+@pytest.mark.parametrize("place", ["there", "nowhere"])
+def test_a_folder_that_is_a_link_is_not_written_to(tmp_path: Path, place: str) -> None:
+    other = tmp_path / "there"
+    other.mkdir()
+    other.chmod(0o755)
+    folder = tmp_path / "secrets"
+    folder.symlink_to(tmp_path / place)
+    for name in (str(folder), f"{folder}/"):
+        with pytest.raises(errors.UsageError) as raised:
+            secret_files.write(["MCP_BEARER_TOKENS"], name, from_env=False, generate=True, force=False)
+        said = f"{folder} is a symbolic link. Remove it, or give the folder itself with --folder."
+        assert (raised.value.exit_code, str(raised.value)) == (2, said)
+    assert (os.listdir(other), other.stat().st_mode & 0o777) == ([], 0o755)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_file_that_becomes_a_link_on_the_way_is_not_written_to(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("kept")
+    path = tmp_path / "key"
+    path.symlink_to(other)
+    with pytest.raises(OSError, match="symbolic links"):
+        secret_files._write(path, "value")
+    path.unlink()
+    os.link(other, path)
+    with pytest.raises(errors.UsageError, match="is a link"):
+        secret_files._write(path, "value")
+    assert other.read_text() == "kept"
+    assert sorted(os.listdir(tmp_path)) == ["key", "other"]
+
+
+def test_a_new_file_appears_whole_and_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        seen.append((os.path.exists(tmp_path / "key"), os.fstat(handle).st_size, os.fstat(handle).st_mode & 0o777))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    secret_files._write(tmp_path / "key", "value")
+    assert seen == [(False, 6, 0o400 if os.geteuid() == 0 else 0o644)]
+    assert content(tmp_path) == {"key": "value\n"}
+    (tmp_path / "key").chmod(0o600)
+    secret_files._write(tmp_path / "key", "v")
+    assert (seen[1:], content(tmp_path)) == ([(True, 2, seen[0][2])], {"key": "v\n"})
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    arguments = {"from_env": False, "generate": True, "force": False}
+    with pytest.raises(errors.ServerError, match="No space left on device") as raised:
+        secret_files.write(["MCP_BEARER_TOKENS"], str(tmp_path), **arguments)
+    assert (raised.value.exit_code, os.listdir(tmp_path)) == (1, [])
+
+
+@pytest.mark.skipif(len(answers.SECRET_FILES) < 2, reason="takes two credentials")
+def test_nothing_is_written_unless_there_is_a_value_for_all(run: Run, tmp_path: Path) -> None:
+    done = run("secrets", "files", "--generate", "--folder", str(tmp_path))
+    assert (done.returncode, os.listdir(tmp_path)) == (2, [])
+    given = [name for name in GIVEN if name not in answers.MAY_BE_EMPTY]
+    assert all(name in done.stderr for name in given)
+    assert "MCP_BEARER_TOKENS" not in done.stderr
+
+
+@pytest.mark.parametrize("name", secret_files.GENERATED)
+def test_what_is_made_up_is_another_each_time(name: str) -> None:
+    made = {secret_files.GENERATED[name]() for _ in range(20)}
+    assert len(made) == 20
+    assert {len(value) for value in made} <= {43, 44}  # of 32 bytes
+
+
+def test_values_of_the_environment_are_taken_only_where_that_is_said(run: Run, tmp_path: Path) -> None:
+    token = "a-token-of-the-environment"
+    arguments = ["secrets", "files", "--generate", "--folder", str(tmp_path), "MCP_BEARER_TOKENS"]
+    run(*arguments, MCP_BEARER_TOKENS=token)
+    assert token not in content(tmp_path)["mcp_bearer_tokens"]
+    run(*arguments, "--from-env", "--force", MCP_BEARER_TOKENS=f"{token}\n")
+    assert content(tmp_path)["mcp_bearer_tokens"] == f"{token}\n"
+
+
+@pytest.mark.parametrize("value", [" padded-with-blanks-", "'in-quotation-marks'", "line\nbreak"])
+def test_a_value_that_the_server_would_refuse_is_not_written(run: Run, tmp_path: Path, value: str) -> None:
+    names = [name for name in VALUES if name not in answers.AUTH_KEYS or answers.API_AUTH != "basic"]
+    for name in names[:1]:
+        done = run("secrets", "files", "--from-env", "--folder", str(tmp_path), name, **{name: value})
+        assert (done.returncode, os.listdir(tmp_path), done.stderr.count("\n")) == (2, [], 1)
+        assert f"{name} (as given) " in done.stderr
+        assert value not in done.stderr
+
+
+def test_outside_its_project_the_folder_has_to_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = sources.Sources({})
+    monkeypatch.setattr(secret_files, "SOURCES", own)
+    own.project_dir = None
+    with pytest.raises(errors.UsageError, match="--folder /path/to/secrets"):
+        secret_files.write(["MCP_BEARER_TOKENS"], None, from_env=False, generate=True, force=False)
+    assert os.listdir(tmp_path) == []
+    own.project_dir = tmp_path / "project"
+    assert secret_files._default_folder() == tmp_path / "project" / "secrets"
+    own.project_dir = tmp_path
+    assert secret_files._default_folder() == Path("secrets")
 
 
 def test_a_terminal_is_asked_without_echo(process_env: dict[str, str], tmp_path: Path) -> None:

@@ -42,27 +42,74 @@ def test_all_can_be_set() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "rule"),
     [
-        ("MCP_PORT", "http", "a number from 0 to 65535"),
+        ("MCP_PORT", "sk-live", "a number from 0 to 65535"),
         ("MCP_PORT", "65536", "a number from 0 to 65535"),
+        ("MCP_PORT", "008000", "a number from 0 to 65535"),
+        ("MCP_PORT", "8000.", "a number from 0 to 65535"),
+        ("MCP_PORT", "٨٠", "a number from 0 to 65535"),
         ("MCP_PORT", "-1", "a number from 0 to 65535"),
         ("MCP_ALLOWED_HOSTS", "https://mcp.example.com", "not a host name"),
         ("MCP_ALLOWED_HOSTS", "*", "not a host name"),
-        ("MCP_ALLOWED_ORIGINS", "app.example.com", "not an origin"),
+        ("MCP_ALLOWED_ORIGINS", "sk-live", "not an origin"),
         ("MCP_ALLOWED_ORIGINS", "https://app.example.com/", "not an origin"),
         ("MCP_LOG_LEVEL", "loud", "one of DEBUG"),
         ("API_BASE_URL", "http://api.example.com", "would send credentials unencrypted"),
         ("API_BASE_URL", "ftp://x", "write https://host/path"),
         ("API_BASE_URL", "https://user:pw@x", "without user"),
-        ("API_TIMEOUT", "0", "from 0.1 to 3600"),
+        ("API_BASE_URL", "https://:pw@x", "without user"),
+        ("API_BASE_URL", "https://@x", "without user"),
+        ("API_BASE_URL", "https://x?key=sk-live", "without user, query"),
+        ("API_BASE_URL", "https://x/?", "without user, query"),
+        ("API_BASE_URL", "https://x/#sk-live", "query and fragment"),
+        ("API_BASE_URL", "https://[sk-live", "write https://host/path"),
+        ("API_BASE_URL", "https://x:sk-live", "write https://host/path"),
+        ("API_BASE_URL", "https://x:0", "write https://host/path"),
+        ("API_BASE_URL", "https://x:65536", "write https://host/path"),
+        ("API_BASE_URL", "https://x\\sk-live", "write https://host/path"),
+        ("API_BASE_URL", "https://x y", "write https://host/path"),
+        ("API_BASE_URL", "https://x/\x07", "write https://host/path"),
+        ("API_BASE_URL", "https:///path", "write https://host/path"),
+        ("API_BASE_URL", "http://localhost.example.com", "would send credentials unencrypted"),
+        ("API_TIMEOUT", "0.09", "from 0.1 to 3600"),
+        ("API_TIMEOUT", "3600.1", "from 0.1 to 3600"),
         ("API_TIMEOUT", "nan", "from 0.1 to 3600"),
+        ("API_TIMEOUT", "inf", "from 0.1 to 3600"),
+        ("API_TIMEOUT", "sk-live", "from 0.1 to 3600"),
     ],
 )
 def test_a_wrong_setting_names_itself_its_source_and_the_rule(name: str, value: str, rule: str) -> None:
     with pytest.raises(errors.UsageError) as raised:
         load(**{name: value})
-    assert str(raised.value).startswith(f"{name}={value!r} (environment) ")
+    assert str(raised.value).startswith(f"{name} (environment) ")
+    assert value not in str(raised.value)
     assert rule in str(raised.value)
     assert raised.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("MCP_PORT", "65535", 65535),
+        ("MCP_PORT", " 1 ", 1),
+        ("API_TIMEOUT", "0.1", 0.1),
+        ("API_TIMEOUT", "3600", 3600.0),
+        ("API_BASE_URL", "https://x:65535/a/@b", "https://x:65535/a/@b"),
+        ("API_BASE_URL", "http://[::1]:1", "http://[::1]:1"),
+        ("MCP_LOG_LEVEL", "critical", "CRITICAL"),
+        ("MCP_ALLOWED_HOSTS", "[::1]:8443,a", ("[::1]:8443", "a")),
+    ],
+)
+def test_a_setting_at_its_bound_is_taken(name: str, value: str, read: object) -> None:
+    field = name.removeprefix("MCP_").lower()
+    assert getattr(load(**{name: value}), field) == read
+
+
+def test_another_address_to_bind_replaces_only_what_is_given() -> None:
+    read = load(MCP_HOST="::1", MCP_PORT="7", MCP_LOG_LEVEL="ERROR")
+    assert read.with_bind(None, None) == read
+    changed = read.with_bind("localhost", 0)
+    assert (changed.host, changed.port, changed.log_level) == ("localhost", 0, "ERROR")
+    assert (read.with_bind(None, 8).host, read.with_bind("", None).host) == ("::1", "")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", "127.0.0.1.example.com", ""])

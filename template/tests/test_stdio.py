@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,29 @@ def test_stdout_carries_the_protocol_and_nothing_else(process_env: dict[str, str
     assert "planted" not in log.decode()
     for name in answers.AUTH_KEYS:  # what lies in the working directory is not the server's
         assert f"{name}: missing" in str(answered[3])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows tells of a closed pipe in another way")
+def test_a_client_that_leaves_before_its_answer_is_one_line(process_env: dict[str, str]) -> None:
+    process = start({**process_env, "MCP_LOG_LEVEL": "WARNING"})
+    try:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write(INITIALIZE)
+        process.stdin.flush()
+        assert process.stdout.readline()
+        process.stdout.close()
+        process.stdin.write(message(2, "ping"))
+        process.stdin.flush()
+        time.sleep(2)  # it answers before it reads that this is the end; nothing tells when
+        process.stdin.close()
+        assert process.wait(timeout=20) == 1
+        said = f"{answers.COMMAND}: The client closed its end before it had every answer.\n"
+        assert process.stderr.read().decode() == said
+    finally:
+        process.kill()
+        process.wait(timeout=10)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows clients end a server outright; there is no such signal")

@@ -84,10 +84,10 @@ class CredentialStatus:
         return "unreadable" if self.problem and self.problem != "missing" else self.problem
 
 
-def credential_status(name: str, sources: Sources, *, multiline: bool = False) -> CredentialStatus:
+def credential_status(name: str, sources: Sources) -> CredentialStatus:
     """Where `name` comes from, or what is wrong with it."""
     try:
-        found = sources.credential(name, multiline=multiline)
+        found = sources.credential(name)
     except CredentialError as error:
         return CredentialStatus(name, None, str(error))
     return CredentialStatus(name, found.source, None) if found else CredentialStatus(name, None, "missing")
@@ -116,7 +116,7 @@ def bearer_tokens(sources: Sources) -> tuple[str, ...]:
         UsageError: one is too short to withstand guessing, or has characters that no bearer token has (RFC 6750, 2.1).
         CredentialError: they are set twice or cannot be read.
     """
-    found = sources.credential(TOKENS_NAME, multiline=True)
+    found = sources.credential(TOKENS_NAME)
     tokens = tuple(line.strip() for line in found.value.splitlines() if line.strip()) if found else ()
     for number, token in enumerate(tokens, start=1):
         if len(token) < MIN_TOKEN_LENGTH or not token.isascii() or " " in token:

@@ -42,7 +42,7 @@ def check_bind(host: str, tokens: tuple[str, ...]) -> None:
     """
     if not tokens and not is_loopback(host):
         raise UsageError(
-            f"Binding {host} would let anyone who can reach this machine call the tools with your credentials. "
+            "Binding anything but loopback would let anyone who can reach this machine call the tools with your credentials. "
             f"Set {TOKENS_NAME}, or bind 127.0.0.1."
         )
 

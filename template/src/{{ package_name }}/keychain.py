@@ -32,6 +32,7 @@ LINUX_BACKENDS = (
 READ_SECONDS = 3.0  # a running server does not wait for somebody to unlock a keyring
 WRITE_SECONDS = 60.0  # `secrets set` may: the desktop asks for the password in a window of its own
 CACHE_SECONDS = 5.0
+RETRY_SECONDS = 60.0
 
 T = TypeVar("T")
 
@@ -70,22 +71,28 @@ class Keychain:
         self._read_seconds = read_seconds
         self._clock = clock
         self._cache: dict[str, tuple[float, str | None]] = {}
+        self._reading = threading.Lock()
+        self._hanging: threading.Thread | None = None
 
     def get(self, name: str) -> str | None:
-        """The value kept under `name`; None where there is none or no keyring. Waits 3 s at most, then not for a minute."""
-        now = self._clock()
-        cached = self._cache.get(name)
-        if cached and now - cached[0] < CACHE_SECONDS:
-            return cached[1]
-        if now < self._retry_at:
-            return None
-        try:
-            value = self._bounded(lambda backend: backend.get_password(COMMAND, name), self._read_seconds)
-        except KeychainError:
-            self._retry_at = now + 60.0
-            return None
-        self._cache[name] = now, value
-        return value
+        """The value kept under `name`; None where there is none or no keyring.
+
+        Waits 3 s at most, then not for a minute, and not while an earlier call hangs, which holds a thread.
+        """
+        with self._reading:  # whoever waits here finds the answer in the cache, or knows that there is none
+            now = self._clock()
+            read_at, value = self._cache.get(name, (float("-inf"), None))
+            if now - read_at < CACHE_SECONDS:
+                return value
+            if now < self._retry_at or self._hangs():
+                return None
+            try:
+                value = self._bounded(lambda backend: backend.get_password(COMMAND, name), self._read_seconds)
+            except KeychainError:
+                self._retry_at = self._clock() + RETRY_SECONDS
+                return None
+            self._cache[name] = now, value
+            return value
 
     def set(self, name: str, value: str) -> None:
         """Keep `value` under `name`, and make sure that it is there (one backend in the field drops it silently).
@@ -153,16 +160,23 @@ class Keychain:
             except BaseException as error:  # not all of the backends' errors derive from KeyringError
                 outcome.put((False, error))
 
-        threading.Thread(target=run, name="keyring", daemon=True).start()
+        if self._hangs():
+            raise KeychainError("The OS keyring still does not answer (is it locked?).")
+        thread = threading.Thread(target=run, name="keyring", daemon=True)
+        thread.start()
         try:
             succeeded, result = outcome.get(timeout=seconds)
         except Empty:
+            self._hanging = thread
             raise KeychainError(f"The OS keyring did not answer within {seconds:g} s (is it locked?).") from None
         if succeeded:
             return cast(T, result)
         if isinstance(result, KeychainError):
             raise result
         raise KeychainError(f"The OS keyring failed ({type(result).__name__}).") from None
+
+    def _hangs(self) -> bool:
+        return self._hanging is not None and self._hanging.is_alive()
 
 
 def _os_backend() -> Backend:

@@ -59,9 +59,18 @@ def _place(error: Exception) -> str:
 
 
 def run_stdio() -> None:
-    """Serve the client on stdin and stdout until it closes them, or until SIGINT or SIGTERM."""
+    """Serve the client on stdin and stdout until it closes them, or until SIGINT or SIGTERM.
+
+    Raises:
+        ServerError: a tool cannot be loaded, or the client is gone while it is answered.
+    """
     load_tools()
-    anyio.run(_serve_stdio)
+    try:
+        anyio.run(_serve_stdio)
+    except ExceptionGroup as group:
+        if group.split(BrokenPipeError)[1]:
+            raise
+        raise ServerError("The client closed its end before it had every answer.") from None
 
 
 async def _serve_stdio() -> None:
@@ -127,6 +136,9 @@ def _listen(host: str, port: int) -> socket.socket:
     """A listening socket, bound here so that a port that is taken is one clear line."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, ValueError):  # a ValueError quotes the name
+        raise ServerError("MCP_HOST, or --host, is no address of this machine. Write 127.0.0.1 or 0.0.0.0.") from None
+    try:
         # asyncio sets TCP_NODELAY only where the protocol number is given; without it calls take 40 ms longer.
         listener = socket.socket(family, kind, socket.IPPROTO_TCP)
         if os.name == "posix":
@@ -134,7 +146,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         raise ServerError(
-            f"Cannot listen on {host} port {port} ({error.strerror}). Try another: {COMMAND} serve --http --port 0"
+            f"Cannot listen on {address[0]} port {port} ({error.strerror}). Try another: {COMMAND} serve --http --port 0"
         ) from None
     listener.listen(2048)
     return listener

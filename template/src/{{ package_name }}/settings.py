@@ -52,7 +52,7 @@ class Settings:
             try:
                 return parse(found.value.strip())
             except ValueError as error:
-                raise UsageError(f"{name}={found.value!r} ({found.source}) {error}") from None
+                raise UsageError(f"{name} ({found.source}) {error}") from None
 
         return cls(
             host=read("MCP_HOST", str, "127.0.0.1"),
@@ -117,10 +117,16 @@ def _log_level(text: str) -> str:
 
 
 def _base_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
-        raise ValueError("is not an address: write https://host/path, without user, query and fragment.")
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
+    rule = "is not an address: write https://host/path, without user, query and fragment."
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:  # its message quotes what was set
+        raise ValueError(rule) from None
+    known = parts.scheme in {"http", "https"} and parts.hostname and port != 0
+    if not known or "@" in parts.netloc or not re.fullmatch(r"[^\s\\?#]+", text) or not text.isprintable():
+        raise ValueError(rule)
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise ValueError("would send credentials unencrypted: use https (http is for this machine only).")
     return text
 

@@ -9,23 +9,32 @@ Looked up afresh each time, so that a rotated secret counts without a restart. I
 5. `.env` in this project's own folder, or the file that `ENV_FILE` names
 
 A `.env` that merely lies in the working directory is never read: MCP clients start servers in folders that
-strangers wrote.
+strangers wrote. Nor is a relative path taken. A message names the variable, where it was found and the rule; what was set
+it does not repeat, since that may be a key in the wrong place. A path is shown if something is there.
 """
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import shlex
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import logs
-from .answers import COMMAND, MAY_BE_EMPTY
+from .answers import API_AUTH, AUTH_KEYS, COMMAND, MAY_BE_EMPTY, MULTILINE
 from .errors import CredentialError
 from .keychain import Keychain
 
 CONTAINER_SECRETS = "/run/secrets"
+MAX_FILE_BYTES = 65536
+
+_IN_HEADER = AUTH_KEYS[:1] if API_AUTH in ("header", "bearer") else ()
+# Chosen by a person, and sent as they are, in Base64: a blank at an end may be meant.
+_PASSWORDS = AUTH_KEYS[:2] if API_AUTH == "basic" else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +68,11 @@ class Sources:
         """
         return self._from_environment(name) or self._from_secrets_dir(name) or self._from_env_file(name)
 
-    def credential(self, name: str, *, multiline: bool = False) -> Found | None:
+    def credential(self, name: str) -> Found | None:
         """The value of a credential, or None where it is nowhere. Logs hide it from now on.
 
         Raises:
-            CredentialError: it is set twice, its file cannot be read, or it holds characters that no credential has.
+            CredentialError: it is set twice, its file cannot be read, or it cannot be meant as it is.
         """
         found = (
             self._from_environment(name)
@@ -73,31 +82,26 @@ class Sources:
         )
         if found is None:
             return None
-        lines = found.value.splitlines() if multiline else [found.value]
-        for line in lines:
-            # A line break in a header is a second header (CWE-113), and the HTTP library's complaint would quote it.
-            if not line.isprintable():
-                raise CredentialError(
-                    f"{name} ({found.source}) contains a line break or control character. Set it again."
-                )
+        for line in found.value.splitlines():
             logs.hide(line.strip())
+        check(name, found)
         return found
 
     def _from_environment(self, name: str) -> Found | None:
-        value, path = self._environ.get(name), self._environ.get(f"{name}_FILE")
+        value = self._environ.get(name)
+        path = self._environ.get(f"{name}_FILE")
         if value and path:
             raise CredentialError(f"{name} and {name}_FILE are both set. Unset one of them.")
         if value:
             return Found(value, "environment")
         if not path:
             return None
-        if not Path(path).is_absolute():
-            raise CredentialError(f"{name}_FILE={path} is a relative path. Write the whole path, from / on.")
-        return _read_secret_file(name, Path(path), must_exist=True)
+        return _read_secret_file(name, whole_path(f"{name}_FILE", path), must_exist=True)
 
     def _from_secrets_dir(self, name: str) -> Found | None:
-        folder = self._environ.get("MCP_SECRETS_DIR") or CONTAINER_SECRETS
-        return _read_secret_file(name, Path(folder, name.lower()), must_exist=False)
+        named = self._environ.get("MCP_SECRETS_DIR")
+        folder = whole_path("MCP_SECRETS_DIR", named) if named else Path(CONTAINER_SECRETS)
+        return _read_secret_file(name, folder / name.lower(), must_exist=False)
 
     def _from_keyring(self, name: str) -> Found | None:
         value = self.keychain.get(name) if self.keychain else None
@@ -119,27 +123,27 @@ class Sources:
         """The `.env` that counts, or None.
 
         Raises:
-            CredentialError: `ENV_FILE` names a file that does not exist.
+            CredentialError: `ENV_FILE` is not the whole path of a file.
         """
         named = self._environ.get("ENV_FILE")
         if named:
-            if not Path(named).is_absolute() or not os.path.isfile(named):
-                raise CredentialError(
-                    f"ENV_FILE={named} is not the whole path of a file. Correct it, or unset ENV_FILE."
-                )
-            return Path(named)
+            path = whole_path("ENV_FILE", named)
+            if not os.path.isfile(path):
+                raise CredentialError("ENV_FILE names no file, or a pipe. Correct it, or unset ENV_FILE.")
+            return path
         own = self.project_dir / ".env" if self.project_dir else None
-        return own if own and os.path.isfile(own) else None
+        # Some keep a virtual environment by that name. A pipe is not passed over, but refused when it is read.
+        return own if own and os.path.exists(own) and not os.path.isdir(own) else None
 
     def _parsed(self, path: Path) -> dict[str, str]:
         try:
-            stat = path.stat()
-            stamp = (path, stat.st_mtime_ns, stat.st_size)
+            found = path.stat()
+            stamp = (path, found.st_mtime_ns, found.st_size)
             if self._env_file is None or self._env_file[0] != stamp:
                 from dotenv import dotenv_values
 
                 # No interpolation: a `$` in a password is a `$`.
-                values = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
+                values = dotenv_values(stream=io.StringIO(_read_text(path)), interpolate=False)
                 self._env_file = stamp, {key: value for key, value in values.items() if value}
         except PermissionError:
             raise _unreadable(path) from None
@@ -148,13 +152,52 @@ class Sources:
         return self._env_file[1]
 
 
+def whole_path(name: str, value: str) -> Path:
+    """`value` as a path, or a CredentialError: it is relative, and the working directory is a stranger's."""
+    path = Path(value)
+    if not path.is_absolute():
+        raise CredentialError(f"{name} is not a whole path. Write it from / on, without ~.")
+    return path
+
+
+def check(name: str, found: Found) -> None:
+    """Refuse what could not be sent, or cannot be meant: here, so that `secrets`, `/ready`, `health_check` and tools agree.
+
+    Raises:
+        CredentialError: says what is wrong with it.
+    """
+    lines = found.value.splitlines() if name in MULTILINE else [found.value]
+    wrong = ""
+    # A line break in a header is a second header (CWE-113), and the HTTP library's complaint would quote it.
+    if not all(line.isprintable() for line in lines):
+        wrong = "contains a line break or control character"
+    elif name in _IN_HEADER and not found.value.isascii():
+        wrong = "contains a character that cannot be in a header"
+    elif name not in (*MULTILINE, *_PASSWORDS) and re.fullmatch(r" .*|.* |(['\"]).*\1", found.value):
+        wrong = "begins or ends with a blank, or is in quotation marks"
+    if wrong:
+        raise CredentialError(f"{name} ({found.source}) {wrong}. Set it again.")
+
+
+def _read_text(path: Path) -> str:
+    """The text of a regular file, 64 KiB at most. A pipe is not waited for; links are followed: mounts are made of them."""
+    at_once = getattr(os, "O_NONBLOCK", 0)
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | at_once)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(0, "a pipe or a device, not a file")
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise OSError(0, f"more than {MAX_FILE_BYTES} bytes")
+    return content.decode("utf-8-sig")
+
+
 def _read_secret_file(name: str, path: Path, *, must_exist: bool) -> Found | None:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = _read_text(path)
     except (FileNotFoundError, NotADirectoryError):
         if not must_exist:
             return None
-        raise CredentialError(f"{name}_FILE={path} does not exist. Create it, or unset {name}_FILE.") from None
+        raise CredentialError(f"{name}_FILE names no file that exists. Create it, or unset {name}_FILE.") from None
     except PermissionError:
         raise _unreadable(path) from None
     except IsADirectoryError:
@@ -163,7 +206,8 @@ def _read_secret_file(name: str, path: Path, *, must_exist: bool) -> Found | Non
             mend = f"Run on the host: rmdir secrets/{path.name} && {COMMAND} secrets files && docker compose up --force-recreate"
         raise CredentialError(f"{path} is a directory, so {name} cannot be read. {mend}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise CredentialError(f"{path} cannot be read ({_reason(error)}). Write {name} to it anew.") from None
+        where = path if os.path.lexists(path) else f"The file of {name}"
+        raise CredentialError(f"{where} cannot be read ({_reason(error)}). Write {name} to a file anew.") from None
     # Editors and `echo` end a file with a line break that is not part of the secret.
     value = text.removesuffix("\n").removesuffix("\r")
     if not value and name in MAY_BE_EMPTY and not must_exist:
@@ -178,13 +222,15 @@ def _unreadable(path: Path) -> CredentialError:
     """Says who may not read what, and the command that mends it."""
     uid = os.geteuid() if hasattr(os, "geteuid") else "this user"
     try:
-        stat = path.stat()
-    except OSError:  # the folder is closed too
-        folder = shlex.quote(str(path.parent))
-        return CredentialError(f"{path} is in a folder that uid {uid} may not enter. Run: chmod u+rx {folder}")
+        found = path.stat()
+    except OSError:  # a folder is closed too: the last that can be seen
+        folder = next(it for it in path.parents if os.path.lexists(it))
+        return CredentialError(
+            f"{folder} is a folder that uid {uid} may not enter. Run: chmod u+rx {shlex.quote(str(folder))}"
+        )
     where, target = (" on the host", f"secrets/{path.name}") if _is_mounted(path) else ("", shlex.quote(str(path)))
     return CredentialError(
-        f"{path} cannot be read by uid {uid} (it belongs to uid {stat.st_uid}, mode {stat.st_mode & 0o7777:04o}). "
+        f"{path} cannot be read by uid {uid} (it belongs to uid {found.st_uid}, mode {found.st_mode & 0o7777:04o}). "
         f"Run{where}: sudo chown {uid} {target} && sudo chmod 400 {target}"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 import sysconfig
@@ -37,9 +38,20 @@ def show(client: str) -> int:
 
 
 def start_command() -> list[str]:
-    """How a client starts this server: the installed command, or this Python where there is none."""
+    """How a client starts this server: the command that was typed, an installed one, or this Python where there is none.
+
+    Whole paths only: the client's working directory is another. `-P`: nothing is imported from that directory.
+    """
     suffix = ".exe" if sys.platform == "win32" else ""
-    script = Path(sysconfig.get_path("scripts"), COMMAND + suffix)
-    if script.is_file():
-        return [str(script)]
-    return [sys.executable, "-m", __name__.partition(".")[0]]
+    folder, name = os.path.split(sys.argv[0])
+    of_user = sysconfig.get_path(
+        "scripts", sysconfig.get_preferred_scheme("user")
+    )  # where `pip install --user` puts it
+    folders = [sysconfig.get_path("scripts"), of_user]
+    if folder and name.removesuffix(suffix) == COMMAND:  # a bare name does not say where the command is
+        folders.insert(0, os.path.abspath(folder))
+    for folder in filter(os.path.isabs, folders):
+        script = Path(folder, COMMAND + suffix)
+        if script.is_file():
+            return [str(script)]
+    return [sys.executable, "-P", "-m", __name__.partition(".")[0]]

@@ -6,12 +6,11 @@ Standard library only: it runs every few seconds.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from http.client import HTTPException
 from typing import Any
-from urllib.error import HTTPError
-from urllib.parse import urlsplit
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector
 
 from ..errors import UsageError
 from ..settings import Settings
@@ -33,13 +32,14 @@ def check(url: str, *, alive_only: bool, without_sign_in: bool = False) -> int:
     Raises:
         UsageError: `url` is no address.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.netloc:
-        raise UsageError(f"--url {url} is not an address. Write http://127.0.0.1:8000.")
-    base = f"{parts.scheme}://{parts.netloc}"
+    # Without user and password; what is wrong is said without it, since they may be in it.
+    address = re.match(r"(https?://(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:[0-9]+)?)(/|$)", url)
+    if not address:
+        raise UsageError("--url is not an address. Write http://127.0.0.1:8000.")
+    base = address[1]
     status, body = _get(f"{base}/health")
     if status != 200 or body.get("status") != "healthy":
-        print(f"not alive: {body.get('error', f'{base}/health answered {status}')}", file=sys.stderr)
+        print(f"not alive: {_why(status, body)}", file=sys.stderr)
         return 1
     if alive_only:
         print("alive")
@@ -52,23 +52,28 @@ def check(url: str, *, alive_only: bool, without_sign_in: bool = False) -> int:
     if without_sign_in and reasons == ["sign-in: missing"]:
         print("ready, but for a sign-in")
         return 0
-    why = "; ".join(map(str, reasons)) if isinstance(reasons, list) else body.get("error", f"answered {status}")
-    print(f"alive, not ready: {why}", file=sys.stderr)
+    why = "; ".join(map(str, reasons)) if isinstance(reasons, list) else _why(status, body)
+    # Whoever answered: their words are not to steer a terminal.
+    print(f"alive, not ready: {''.join(filter(str.isprintable, why[:1000]))}", file=sys.stderr)
     return 1
+
+
+def _why(status: int, body: dict[str, Any]) -> str:
+    return f"it answered {status}" if status else str(body["error"])
 
 
 def _get(url: str) -> tuple[int, dict[str, Any]]:
     """Status and JSON body; status 0 and an `error` where there was no answer."""
-    # No proxy: the question is about this address, as seen from here.
-    opener = build_opener(ProxyHandler({}))
+    # No proxy and no redirect: the question is about this address, as seen from here.
+    opener = OpenerDirector()
+    opener.add_handler(HTTPHandler())
+    opener.add_handler(HTTPSHandler())
     try:
-        with opener.open(Request(url), timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - http or https, see check
+        with opener.open(url, timeout=TIMEOUT_SECONDS) as response:
             return response.status, _decode(response.read(65536))
-    except HTTPError as error:
-        return error.code, _decode(error.read(65536))
-    except (OSError, HTTPException, ValueError) as error:
+    except (OSError, HTTPException, ValueError, OverflowError) as error:
         cause = getattr(error, "reason", error)  # urllib wraps what the socket said
-        return 0, {"error": f"{url} did not answer ({getattr(cause, 'strerror', None) or type(cause).__name__})"}
+        return 0, {"error": f"the server did not answer ({getattr(cause, 'strerror', None) or type(cause).__name__})"}
 
 
 def _decode(body: bytes) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from ..answers import MAY_BE_EMPTY, SECRET_FILES
 from ..credentials import SOURCES, TOKENS_NAME, bearer_tokens
 from ..errors import ServerError, UsageError
-from ..sources import Sources
+from ..sources import Found, Sources, check
 
 CONTAINER_UID = 10001  # USER in the Dockerfile
 
@@ -40,11 +40,13 @@ def write(names: Sequence[str], folder: str | None, *, from_env: bool, generate:
         UsageError: there is no value for one of them, or an unusable one.
         ServerError: a file cannot be written.
     """
-    if unknown := [name for name in names if name not in SECRET_FILES]:
-        raise UsageError(f"{unknown[0]} is no file in secrets/. There are: {', '.join(SECRET_FILES)}")
+    if not set(names) <= set(SECRET_FILES):
+        # Without what was typed: it may be NAME=value.
+        raise UsageError(f"There is no such file in secrets/. There are: {', '.join(SECRET_FILES)}")
     place = Path(folder) if folder else _default_folder()
     try:
         wanted = [name for name in names or SECRET_FILES if force or not _is_there(place, name)]
+        _check_targets(place, wanted)
         values = _values(wanted, from_env=from_env, generate=generate)
         if values:
             _close_folder(place)
@@ -58,7 +60,9 @@ def write(names: Sequence[str], folder: str | None, *, from_env: bool, generate:
 
 
 def _default_folder() -> Path:
-    project = SOURCES.project_dir or Path.cwd()
+    project = SOURCES.project_dir
+    if project is None:
+        raise UsageError("This server does not run from its project. Say where secrets/ is: --folder /path/to/secrets")
     # Relative where it can be: so it reads as people type it.
     return Path("secrets") if project == Path.cwd() else project / "secrets"
 
@@ -113,12 +117,26 @@ def _checked(name: str, value: str) -> str:
     """`value`, unless the server would refuse it: empty, with control characters, a weak bearer token."""
     if not value and name not in MAY_BE_EMPTY:
         raise UsageError(f"No value was given for {name}; nothing was written.")
-    sources = Sources({name: value, "MCP_KEYRING": "off"})
     if name == TOKENS_NAME:
-        bearer_tokens(sources)
+        bearer_tokens(Sources({name: value}))
     elif value:
-        sources.credential(name, multiline=name in GENERATED)
+        check(name, Found(value, "as given"))
     return value
+
+
+def _check_targets(folder: Path, names: Sequence[str]) -> None:
+    """Refuse a folder or a file that leads elsewhere: root would write to it, wherever that is."""
+    if names and folder.is_symlink():
+        raise UsageError(f"{folder} is a symbolic link. Remove it, or give the folder itself with --folder.")
+    for name in names:
+        path = folder / name.lower()
+        if os.path.lexists(path):
+            _check_plain(path, path.lstat())
+
+
+def _check_plain(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        raise UsageError(f"{path} is a link, a pipe or a device, so it is left alone. Run: rm {shlex.quote(str(path))}")
 
 
 def _close_folder(folder: Path) -> None:
@@ -131,12 +149,15 @@ def _write(path: Path, value: str) -> None:
     """A new file appears whole. One that exists is written in place: a container that runs has that very file mounted,
     and would never see another that is renamed over it."""
     content = f"{value}\n".encode() if value else b""
-    if path.exists():
-        handle, temporary = os.open(path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)), ""
+    if os.path.lexists(path):
+        # What is checked is what was opened: it may be another by now.
+        careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        handle, temporary = os.open(path, os.O_WRONLY | careful), ""
     else:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:
         with open(handle, "wb", buffering=0) as file:
+            _check_plain(path, os.fstat(handle))
             if _uid() == 0:
                 os.fchown(handle, CONTAINER_UID, CONTAINER_UID)
             if hasattr(os, "fchmod"):

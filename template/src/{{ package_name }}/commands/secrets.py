@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import getpass
 import sys
-from collections.abc import Callable
-from typing import TypeVar
 
 from ..answers import AUTH_KEYS, OTHER_KEYS
 from ..credentials import SOURCES, TOKENS_NAME, credential_status
 from ..errors import UsageError
 from ..keychain import Keychain, KeychainError
+from ..sources import Found, check
 
 NAMES = (*AUTH_KEYS, *OTHER_KEYS, TOKENS_NAME)
-
-T = TypeVar("T")
 
 
 def show() -> int:
     """Print each credential with where it comes from, or what is wrong; never its value."""
     width = max(map(len, NAMES))
     for name in NAMES:
-        status = credential_status(name, SOURCES, multiline=name not in AUTH_KEYS)
+        status = credential_status(name, SOURCES)
         text = status.source or status.problem
         if name not in AUTH_KEYS and status.problem == "missing":
             text = "not set (needed for HTTP beyond this machine)" if name == TOKENS_NAME else "not set"
@@ -39,9 +36,14 @@ def store(name: str) -> int:
     value = _ask(name)
     if not value:
         raise UsageError(f"No value was given, so {name} is unchanged.")
-    if not value.replace("\n", "").isprintable() or ("\n" in value and name != TOKENS_NAME):
-        raise UsageError(f"The value contains a line break or control character, so {name} is unchanged.")
-    _with_other_ways(name, lambda: Keychain().set(name, value))
+    check(name, Found(value, "as given"))
+    try:
+        Keychain().set(name, value)
+    except KeychainError as error:
+        raise KeychainError(
+            f"{error} Other ways: the variable {name}, a file that {name}_FILE names, /run/secrets/{name.lower()}, "
+            "or a line in .env."
+        ) from None
     print(f"{name} is in the OS keyring. A server that is running uses it within seconds.", file=sys.stderr)
     return 0
 
@@ -49,30 +51,24 @@ def store(name: str) -> int:
 def delete(name: str) -> int:
     """Remove a value from the OS keyring."""
     _known(name)
-    removed = _with_other_ways(name, lambda: Keychain().delete(name))
+    removed = Keychain().delete(name)
     print(f"{name} {'is no longer' if removed else 'was not'} in the OS keyring.", file=sys.stderr)
     return 0
 
 
 def _known(name: str) -> None:
     if name not in NAMES:
-        raise UsageError(f"{name} is not a credential of this server. It has: {', '.join(NAMES)}")
+        # Without what was typed: it may be NAME=value.
+        raise UsageError(f"That is not a credential of this server. Give one of these names alone: {', '.join(NAMES)}")
 
 
 def _ask(name: str) -> str:
     if not sys.stdin.isatty():  # a password manager's output, say
-        return sys.stdin.read().rstrip("\r\n")
+        try:
+            return sys.stdin.read().rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise UsageError(f"What was given for {name} is not UTF-8 text.") from None
     try:
         return getpass.getpass(f"{name} (not shown): ", stream=sys.stderr)
     except EOFError:
         return ""
-
-
-def _with_other_ways(name: str, call: Callable[[], T]) -> T:
-    try:
-        return call()
-    except KeychainError as error:
-        raise KeychainError(
-            f"{error} Other ways: the variable {name}, a file that {name}_FILE names, /run/secrets/{name.lower()}, "
-            "or a line in .env."
-        ) from None
