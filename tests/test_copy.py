@@ -18,7 +18,7 @@ import copier
 import pexpect
 import pytest
 import yaml
-from conftest import NEXT, copy_template
+from conftest import NEXT, copy_template, git
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pytest_copie.plugin import Copie
@@ -139,7 +139,12 @@ REFUSED = [
         "oauth_issuer='auth.example.com' is not an address",
     ),
     (
-        {"oauth_provider": "custom", "oauth_issuer": "", "oauth_token_url": "http://auth.example.com/token"},
+        {
+            "oauth_provider": "custom",
+            "oauth_issuer": "",
+            "oauth_authorization_url": "https://auth.example.com/authorize",
+            "oauth_token_url": "http://auth.example.com/token",
+        },
         "oauth_token_url='http://auth.example.com/token' would send credentials unencrypted",
     ),
 ]
@@ -210,6 +215,31 @@ def test_the_command_line_as_the_readme_has_it(template: Path, tmp_path: Path) -
     assert constants(tmp_path / "weather-api")["AUTH_KEYS"] == ("A", "B")
     answers = yaml.safe_load((tmp_path / "weather-api" / ".copier-answers.yml").read_text())
     assert (answers["_commit"], answers["_src_path"]) == (NEXT, str(template))
+
+
+def test_what_cannot_be_updated_says_so(template: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", str(template), str(clone))
+    copy = ("copy", "--trust", "--defaults", "--vcs-ref=HEAD", str(clone))
+    never = "This copy can never be updated"
+    assert never not in cli(*copy, "clean", cwd=tmp_path).stderr
+    (clone / "notes").touch()
+    done = cli(*copy, "drafted", cwd=tmp_path)
+    assert done.returncode == 0
+    assert never in done.stderr
+    assert never not in cli(*copy[:-2], str(clone), "released", cwd=tmp_path).stderr  # Copier takes the tag
+
+
+def test_a_made_up_issuer_is_told(template: Path, tmp_path: Path) -> None:
+    copy = ("copy", "--trust", "--defaults", "-d", "oauth_provider=custom", str(template))
+    assert "--data oauth_issuer=https://..." in cli(*copy, "one", cwd=tmp_path).stderr
+    real = cli(*copy, "two", "-d", "oauth_issuer=https://sso.example.org", cwd=tmp_path)
+    assert (real.returncode, "made-up" in real.stderr) == (0, False)
+
+
+def test_a_first_copy_looks_for_no_earlier_answers(template: Path, tmp_path: Path) -> None:
+    done = cli("copy", "--trust", "--defaults", "-d", "server_name=X", str(template), "x", cwd=tmp_path)
+    assert (done.returncode, "MissingFileWarning" in done.stderr) == (0, False), done.stderr
 
 
 def test_what_copier_itself_says(template: Path, tmp_path: Path) -> None:
