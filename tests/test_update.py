@@ -160,6 +160,39 @@ def test_recopy_keeps_tools_and_secrets(projects: Projects, tmp_path: Path) -> N
     assert {name: tree(project)[name] for name in kept} == {name: before[name] for name in kept}
 
 
+# Lines that end in CRLF, as editors on Windows save them
+
+
+SAVED_WITH_CRLF = ("pyproject.toml", "README.md", "src/weather_api/inbound.py", ".env.example")
+
+
+@pytest.mark.parametrize("version", OLDER)  # the first has no .gitattributes
+@pytest.mark.parametrize("name", SAVED_WITH_CRLF)
+def test_a_file_saved_with_crlf_is_merged(projects: Projects, tmp_path: Path, version: str, name: str) -> None:
+    project = projects.new(version, "one key", tmp_path)
+    picture = write(project / "docs/picture", bytes(range(256)) + b"\r\n" * 99)
+    own = write(project / "src/weather_api/tools/mine.py", b"MINE = 1\r\n")
+    notes = write(project / "notes.txt", b"one\r\ntwo\r\n")
+    edited = append(project / name, b"\n# Mine\n")
+    write(project / name, edited.replace(b"\n", b"\r\n"))
+    commit(project)
+    expected = after_update(tree(projects.pristine(NEXT, "one key")), tree(project), {name: b"\n# Mine\n"})
+    expected |= {"docs/picture": picture, "notes.txt": notes, "src/weather_api/tools/mine.py": own}
+    update(project)
+    assert unmerged(project) == set()
+    found = tree(project)
+    assert {**found, name: found[name].replace(b"\r\n", b"\n")} == expected
+
+
+def test_the_users_own_attributes_stay(projects: Projects, tmp_path: Path) -> None:
+    project = projects.new("v0.1.0", "one key", tmp_path)
+    mine = write(project / ".gitattributes", b"*.png binary\n")
+    commit(project)
+    update(project)
+    assert (project / ".gitattributes").read_bytes() == mine
+    assert unmerged(project) == set()
+
+
 # Answers that change later
 
 
