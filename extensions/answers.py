@@ -370,9 +370,10 @@ def oauth_provider_error(context: Context, provider: Any) -> str:
 
 @pass_context
 def oauth_issuer_error(context: Context, issuer: Any) -> str:
+    """The same for the URLs: Copier would take made-up ones."""
     urls = ("oauth_authorization_url", "oauth_token_url")
     missing = [url for url in urls if url not in context]
-    if not issuer and missing and _unattended(context):
+    if context["recorded"] and not issuer and missing and _unattended(context):
         return f"oauth_issuer is empty, so the provider's URLs are needed: pass {' and '.join(missing)} too."
     return oauth_url_error(issuer, "oauth_issuer", empty=True)
 

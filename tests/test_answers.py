@@ -118,11 +118,6 @@ def test_an_issuer_that_goes_leaves_no_made_up_urls(project: Callable[..., Path]
     assert {name: found[name] for name in URLS} == URLS
 
 
-def test_a_first_copy_without_an_issuer_needs_the_urls(template: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="pass oauth_authorization_url and oauth_token_url too"):
-        copy_template(template, tmp_path / "project", {"oauth_provider": "custom", "oauth_issuer": ""})
-
-
 def test_keys_that_go_and_come(project: Callable[..., Path]) -> None:
     before = project()
     for keys, way in (("", "none"), ("A_KEY", "header"), ("A_KEY, B_KEY", "header"), ("", "none")):

@@ -139,12 +139,7 @@ REFUSED = [
         "oauth_issuer='auth.example.com' is not an address",
     ),
     (
-        {
-            "oauth_provider": "custom",
-            "oauth_issuer": "",
-            "oauth_authorization_url": "https://auth.example.com/authorize",
-            "oauth_token_url": "http://auth.example.com/token",
-        },
+        {"oauth_provider": "custom", "oauth_issuer": "", "oauth_token_url": "http://auth.example.com/token"},
         "oauth_token_url='http://auth.example.com/token' would send credentials unencrypted",
     ),
 ]
@@ -233,6 +228,7 @@ def test_what_cannot_be_updated_says_so(template: Path, tmp_path: Path) -> None:
 def test_a_made_up_issuer_is_told(template: Path, tmp_path: Path) -> None:
     copy = ("copy", "--trust", "--defaults", "-d", "oauth_provider=custom", str(template))
     assert "--data oauth_issuer=https://..." in cli(*copy, "one", cwd=tmp_path).stderr
+    assert "--data oauth_issuer=https://..." in cli(*copy, "urls", "-d", "oauth_issuer=", cwd=tmp_path).stderr
     real = cli(*copy, "two", "-d", "oauth_issuer=https://sso.example.org", cwd=tmp_path)
     assert (real.returncode, "made-up" in real.stderr) == (0, False)
 
@@ -272,19 +268,21 @@ def test_the_prompts_in_a_terminal(template: Path, tmp_path: Path) -> None:
         child.expect(question)
         child.send(("\x01\x0b" if clear else "") + text + "\r")
 
-    answer("Name of the server", "")
-    answer("Python package", "")
-    answer("Command that starts", "")
-    answer("One sentence", "")
-    answer("OAuth provider", "")
-    answer("Environment variables that hold", "weather_key", clear=True)
-    child.expect("is not the name of an environment variable")
-    child.send("\x01\x0bUSER_NAME_, PASS_WORD\r")
-    answer("Address of the API", "https://weather.example.com/v2", clear=True)
-    answer("How the credential travels", "\x1b[B\x1b[B")  # two down: HTTP Basic
-    answer("GitHub Actions workflow", "n")
-    child.expect(pexpect.EOF)
-    child.close()
+    try:
+        answer("Name of the server", "")
+        answer("Python package", "")
+        answer("Command that starts", "")
+        answer("One sentence", "")
+        answer("OAuth provider", "")
+        answer("Environment variables that hold", "weather_key", clear=True)
+        child.expect("is not the name of an environment variable")
+        child.send("\x01\x0bUSER_NAME_, PASS_WORD\r")
+        answer("Address of the API", "https://weather.example.com/v2", clear=True)
+        answer("How the credential travels", "\x1b[B\x1b[B")  # two down: HTTP Basic
+        answer("GitHub Actions workflow", "n")
+        child.expect(pexpect.EOF)
+    finally:
+        child.close(force=True)
     assert child.exitstatus == 0
     found = constants(tmp_path / "weather-api")
     assert found["SERVER_NAME"] == "Weather Api"
