@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,11 +39,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @contextmanager
-def ended(process: subprocess.Popen[Text]) -> Iterator[subprocess.Popen[Text]]:
-    """A process that does not outlive what is done with it, whatever happens."""
+def ended(process: subprocess.Popen[Text], seconds: float = 120) -> Iterator[subprocess.Popen[Text]]:
+    """A process that does not outlive what is done with it, nor these seconds: who reads from it waits no longer."""
+    end = threading.Timer(seconds, process.kill)
+    end.start()
     try:
         yield process
     finally:
+        end.cancel()
         if process.poll() is None:
             process.kill()
             process.wait(timeout=10)
