@@ -238,6 +238,24 @@ def test_credentials_answered_anew(projects: Projects, tmp_path: Path, changed: 
     assert tree(project) == after_update(tree(copied), before, edits)
 
 
+def test_a_template_that_moved(projects: Projects, tmp_path: Path) -> None:
+    """As the README mends it: the new address, a commit, an update."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    git(tmp_path, "clone", "--quiet", str(projects.template), str(old))
+    project = copy_template(old, tmp_path / "weather-api", {}, "v0.2.0")
+    commit(project)
+    old.rename(new)
+    answers = project / ".copier-answers.yml"
+    answers.write_text(answers.read_text().replace(f"_src_path: {old}\n", f"_src_path: {new}\n"))
+    commit(project)
+    update(project)
+    assert f"_commit: {NEXT}\n_src_path: {new}\n" in answers.read_text()
+    copied = tree(copy_template(new, tmp_path / "copied/weather-api", {}, NEXT))
+    assert {name for name, text in copied.items() if tree(project).get(name) != text} <= {
+        name for name in copied if "/tools/" in name
+    }
+
+
 # What Copier says
 
 
