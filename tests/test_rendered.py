@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -73,7 +72,7 @@ OWN_TESTS = [
 
 
 def run(project: Path, *command: str, seconds: float = 280) -> None:
-    """Run one of the project's own tools on it; what it prints is the failure. It ends, and what it started."""
+    """Run one of the project's own tools on it; what it prints is the failure."""
     # The sign-in tests kill and race processes as often as these say; their project's own default is higher.
     env = {**os.environ, "PYTHONPATH": str(project / "src"), "AUTH_KILLS": "6", "AUTH_ROUNDS": "1"}
     env.pop("PYTEST_ADDOPTS", None)
@@ -85,22 +84,25 @@ def run(project: Path, *command: str, seconds: float = 280) -> None:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=True,
         )
         try:
             code = started.wait(seconds)
         finally:
-            end_group(started)
+            interrupt(started)
         output.seek(0)
         said = output.read()
     assert code == 0, said[-8000:]
 
 
-def end_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process that has a session of its own, with all that it started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait(timeout=10)
+def interrupt(process: subprocess.Popen[bytes]) -> None:
+    """End what still runs, as Ctrl-C does: the project's tests then end their own servers."""
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(timeout=20)
+    finally:
+        process.kill()
 
 
 @cells
