@@ -173,15 +173,18 @@ SAVED_WITH_CRLF = ("pyproject.toml", "README.md", "src/weather_api/inbound.py", 
 def test_a_file_saved_with_crlf_is_merged(projects: Projects, tmp_path: Path, version: str, name: str) -> None:
     project = projects.new(version, "one key", tmp_path)
     picture = write(project / "docs/picture", bytes(range(256)) + b"\r\n" * 99)
-    own = write(project / "src/weather_api/tools/mine.py", b"MINE = 1\r\n")
+    own = write(project / "src/weather_api/tools/example.py", b"MINE = 1\r\n")
     notes = write(project / "notes.txt", b"one\r\ntwo\r\n")
     edited = append(project / name, b"\n# Mine\n")
-    write(project / name, edited.replace(b"\n", b"\r\n"))
+    lines = edited.count(b"\n") - (name == "README.md")  # of which one line keeps its LF
+    write(project / name, edited.replace(b"\n", b"\r\n", lines))
     commit(project)
     expected = after_update(tree(projects.pristine(NEXT, "one key")), tree(project), {name: b"\n# Mine\n"})
-    expected |= {"docs/picture": picture, "notes.txt": notes, "src/weather_api/tools/mine.py": own}
+    expected |= {"docs/picture": picture, "notes.txt": notes, "src/weather_api/tools/example.py": own}
     update(project)
     assert unmerged(project) == set()
+    staged = git(project, "diff", "--cached", "--name-only").split()
+    assert not {"src/weather_api/tools/example.py", "notes.txt", "docs/picture"} & {*staged}
     found = tree(project)
     assert {**found, name: found[name].replace(b"\r\n", b"\n")} == expected
 
