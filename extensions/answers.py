@@ -14,12 +14,14 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_plus, urlsplit
 
-from jinja2 import Environment
+from jinja2 import Environment, pass_context
 from jinja2.ext import Extension
+from jinja2.runtime import Context
 
 # What `import NAME` or `NAME` on the command line already means in a rendered project.
 DEPENDENCY_MODULES = frozenset(
@@ -57,6 +59,8 @@ class Answers(Extension):
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         environment.filters.update(FILTERS)
+        # Copier compiles every part of every path, and the name of the answers file as often: a fifth of a copy's time.
+        environment.from_string = cache(environment.from_string)  # type: ignore[assignment, method-assign]
 
 
 # ---------------------------------------------------------------- names
@@ -243,13 +247,26 @@ def scope_list(scopes: Any) -> list[str]:
     return str(scopes or "").split()
 
 
-def oauth_scopes_error(scopes: Any) -> str:
+def oauth_scopes_error(scopes: Any, provider: Any) -> str:
+    given = set(scope_list(scopes))
+    if not given and provider in {"google", "azure"}:
+        return f"oauth_scopes is empty, and {provider} refuses that: pass oauth_scopes={_quoted_default(provider)}."
+    for other, default in DEFAULT_SCOPES.items():
+        # OpenID Connect's own scopes are right at many a custom provider.
+        common = (other, provider) == ("google", "custom")
+        if other != provider and given == set(default.split()) and not common:
+            what = "the scopes that it documents" if provider == "custom" else _quoted_default(provider)
+            return f"oauth_scopes={_shown(str(scopes))} is for {other}, not for {provider}: pass oauth_scopes={what}."
     for scope in scope_list(scopes):
         if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]+", scope) or scope.endswith(","):  # RFC 6749, section 3.3
             return (
                 f"oauth_scopes: {_shown(scope)} is not a scope: separate scopes by blanks, without commas and quotes."
             )
     return ""
+
+
+def _quoted_default(provider: Any) -> str:
+    return f"'{default_scopes(provider)}'"
 
 
 def azure_tenant_id_error(tenant: Any) -> str:
@@ -319,6 +336,112 @@ def _is_plain(text: str) -> bool:
     return all(char.isprintable() and char not in "\"'`\\<>\ufffd" for char in text)
 
 
+# -------------------------------------------- answers that go together
+
+
+@pass_context
+def recorded_answers(context: Context, external: Any) -> Any:
+    """What the answers file says, where there is one: only then are answers known before any was given.
+
+    Copier also renders what is recorded into empty folders, for comparison; it passes all of it then.
+    """
+    conf = context["_copier_conf"]
+    passed = {*conf["data"], *conf["user_defaults"]}
+    asked_always = ("server_name", "package_name", "oauth_provider", "api_auth")
+    known = [name for name in asked_always if name in context and name not in passed]
+    return external["recorded"] if known else {}
+
+
+@pass_context
+def outlived(context: Context, answer: Any, question: str) -> str:
+    """Why a recorded answer ends with this update, or an empty string.
+
+    What was right for another provider, key or name is not right any more when that changes. Copier drops a recorded
+    answer that its validator refuses, and takes the default. An answer that was passed for this update stays.
+    """
+    was = context["recorded"]
+    if question in context["_copier_conf"]["data"] or was.get(question) != answer:
+        return ""
+    if not OUTLIVED[question](was, context):
+        return ""
+    return f"{question}={_shown(str(answer))} belonged to an answer that has changed: give another."
+
+
+def _scopes_outlived(was: dict[str, Any], now: Context) -> bool:
+    return bool(was.get("oauth_provider") != now["oauth_provider"])
+
+
+def _keys_outlived(was: dict[str, Any], now: Context) -> bool:
+    """No keys was the default because of the provider, which is gone."""
+    gone = _had_provider(was) and now["oauth_provider"] == "none"
+    return gone and not auth_key_list(was["auth_keys"]) and _unattended(now)
+
+
+def _api_auth_outlived(was: dict[str, Any], now: Context) -> bool:
+    """There is a provider now, or a first key, that the recorded way does not send."""
+    if now["oauth_provider"] != "none":
+        return not _had_provider(was)
+    first_key = auth_key_list(now["auth_keys"]) and not auth_key_list(was.get("auth_keys"))
+    return bool(first_key and was["api_auth"] == "none")
+
+
+def _description_outlived(was: dict[str, Any], now: Context) -> bool:
+    """It was made from the server's name, which is another now."""
+    name = was.get("server_name")
+    made = was["description"] == f"Tools of {name} for MCP clients"
+    return made and name != now["server_name"] and _unattended(now)
+
+
+def _had_provider(was: dict[str, Any]) -> bool:
+    return bool(was.get("oauth_provider", "none") != "none")
+
+
+OUTLIVED: dict[str, Callable[[dict[str, Any], Context], bool]] = {
+    "oauth_scopes": _scopes_outlived,
+    "auth_keys": _keys_outlived,
+    "api_auth": _api_auth_outlived,
+    "description": _description_outlived,
+}
+
+
+def _unattended(context: Context) -> bool:
+    """Whether the questions are answered without a prompt, in which a person would see what is kept."""
+    conf = context["_copier_conf"]
+    return bool(conf["defaults"] or conf["skip_answered"])
+
+
+@pass_context
+def oauth_provider_error(context: Context, provider: Any) -> str:
+    """A made-up issuer is fine to look at in a first copy, not in a server that people sign in to already."""
+    was, data = context["recorded"], context["_copier_conf"]["data"]
+    new = bool(was) and provider == "custom" and was.get("oauth_provider") != "custom"
+    if new and "oauth_issuer" not in data and _unattended(context):
+        return "oauth_provider=custom needs an issuer: pass oauth_issuer=https://… too, or oauth_issuer= and its URLs."
+    return ""
+
+
+@pass_context
+def oauth_issuer_error(context: Context, issuer: Any) -> str:
+    """The same for the URLs: Copier would take made-up ones."""
+    urls = ("oauth_authorization_url", "oauth_token_url")
+    if issuer and any(url in context["_copier_conf"]["data"] for url in urls):
+        return "oauth_issuer is given, so the provider's URLs would count for nothing: leave them out, or pass oauth_issuer= too."
+    missing = [url for url in urls if url not in context]
+    if context["recorded"] and not issuer and missing and _unattended(context):
+        return f"oauth_issuer is empty, so the provider's URLs are needed: pass {' and '.join(missing)} too."
+    return oauth_url_error(issuer, "oauth_issuer", empty=True)
+
+
+@pass_context
+def too_few_for_basic(context: Context, answer: Any) -> str:
+    """Copier would take the default, a header, instead of the recorded way."""
+    was, data = context["recorded"], context["_copier_conf"]["data"]
+    kept = was.get("api_auth") == "basic" and "api_auth" not in data and _unattended(context)
+    if kept and len(auth_key_list(answer)) == 1:
+        return "auth_keys has one name, and api_auth=basic needs two: pass api_auth too, or two names."
+    return ""
+
+
 # -------------------------------------------------------------- literals
 
 
@@ -351,13 +474,18 @@ FILTERS: dict[str, Callable[..., Any]] = {
         auth_keys_error,
         api_base_url_error,
         api_auth_error,
+        too_few_for_basic,
+        recorded_answers,
+        outlived,
         header_name_error,
         parameter_name_error,
         default_scopes,
         scope_list,
+        oauth_provider_error,
         oauth_scopes_error,
         oauth_authorize_params_error,
         parameters,
+        oauth_issuer_error,
         azure_tenant_id_error,
         oauth_url_error,
         url_host,

@@ -1,4 +1,7 @@
-"""The baseline of figures.py: the SDK's server with one tool, whose answer is as long as that of `health_check`."""
+"""The baselines of figures.py: a server with one tool, whose answer is as long as that of `health_check`.
+
+It is the SDK's, or fastmcp's with the argument `--fastmcp`.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,20 @@ import socket
 import sys
 from typing import Any
 
-from mcp.server import MCPServer
+mcp: Any
+if "--fastmcp" in sys.argv:
+    from fastmcp import FastMCP  # type: ignore[import-not-found] # only in a virtual environment of its own
 
-mcp = MCPServer("bare")
+    mcp = FastMCP("bare")
+    web_app, options = mcp.http_app, {"show_banner": False}
+else:
+    from mcp.server import MCPServer
+
+    mcp = MCPServer("bare")
+    web_app, options = mcp.streamable_http_app, {}
 
 
-@mcp.tool()
+@mcp.tool()  # type: ignore[untyped-decorator]
 def health_check() -> dict[str, Any]:
     """Check server health and authentication status."""
     return {
@@ -33,7 +44,7 @@ if "serve" in sys.argv:
     listener.listen(2048)
     print(f"Serving http://127.0.0.1:{listener.getsockname()[1]}/mcp", file=sys.stderr, flush=True)
     log = "--no-access-log" not in sys.argv
-    config = uvicorn.Config(mcp.streamable_http_app(), access_log=log, server_header=False, ws="none")
+    config = uvicorn.Config(web_app(), access_log=log, server_header=False, ws="none")
     uvicorn.Server(config).run(sockets=[listener])
 else:
-    mcp.run("stdio")
+    mcp.run("stdio", **options)

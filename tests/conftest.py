@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import copier
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+Text = TypeVar("Text", str, bytes)
 NEXT = "v9999.0.0"  # the working tree, as the version that comes after every released one
 
 
@@ -28,6 +31,25 @@ def commit(folder: Path, message: str = "Edit") -> None:
         git(folder, "init", "--quiet", "--initial-branch=main")
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--allow-empty", "--message", message)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that the workers end together."""
+    items.sort(key=lambda item: "long" not in item.keywords)
+
+
+@contextmanager
+def ended(process: subprocess.Popen[Text], seconds: float = 120) -> Iterator[subprocess.Popen[Text]]:
+    """A process that does not outlive what is done with it, nor these seconds: who reads from it waits no longer."""
+    end = threading.Timer(seconds, process.kill)
+    end.start()
+    try:
+        yield process
+    finally:
+        end.cancel()
+        if process.poll() is None:
+            process.kill()
+            process.wait(timeout=10)
 
 
 def copy_template(source: Path | str, destination: Path, answers: dict[str, Any], tag: str = NEXT) -> Path:

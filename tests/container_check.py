@@ -36,7 +36,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pexpect
-from conftest import ROOT, copy_template, working_tree
+from conftest import ROOT, copy_template, ended, working_tree
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
@@ -68,8 +68,7 @@ class Proof:
         engine, relay = RIG_HOME / "docker.sock", RIG_HOME / "lib" / "relay.py"
         ports = [self.holder, "0", "8000", self.holder, "0", "8085"]
         process = subprocess.Popen([sys.executable, relay, engine, "1800", ready, *ports])
-        stack.callback(process.wait)
-        stack.callback(process.terminate)
+        stack.enter_context(ended(process, seconds=1800))
         until(ready.is_file)
         self.port, self.callback_port = (int(line.split()[1]) for line in ready.read_text().splitlines())
         self.url = f"http://127.0.0.1:{self.port}"
@@ -103,7 +102,7 @@ class Proof:
 
         thread = threading.Thread(target=run)  # it alone moves, and ends with the call
         thread.start()
-        thread.join()
+        thread.join(timeout=30)
         return results[0]
 
     @contextmanager
@@ -223,7 +222,7 @@ class Server:
     def login(self, provider: Any) -> tuple[int, str]:
         """The README's command; this is the browser, which consents and comes back to the published port."""
         command = ["bash", str(self.proof.script), "compose", str(self.project), "-f", str(self.extra)]
-        process = subprocess.Popen(
+        login = subprocess.Popen(
             [*command, "run", "--rm", "--service-ports", "login"],
             env={**os.environ, **self.env},
             stdin=subprocess.DEVNULL,
@@ -231,8 +230,9 @@ class Server:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        said = visiting(process.stdout or (), partial(self.come_back, provider))
-        return process.wait(timeout=60), said
+        with ended(login) as process:
+            said = visiting(process.stdout or (), partial(self.come_back, provider))
+            return process.wait(timeout=60), said
 
     def come_back(self, provider: Any, address: str) -> None:
         _, headers = provider.authorize(urlsplit(address).query)
@@ -252,13 +252,15 @@ class Server:
             dimensions=(50, 500),
             timeout=60,
         )
-        child.expect(r"\s(http\S+/authorize\S+)\s")
-        assert isinstance(child.match, re.Match)
-        _, headers = provider.authorize(urlsplit(child.match[1]).query)
-        child.expect("paste it here:")
-        child.sendline(headers["Location"])
-        child.expect(pexpect.EOF)
-        child.close()
+        try:
+            child.expect(r"\s(http\S+/authorize\S+)\s")
+            assert isinstance(child.match, re.Match)
+            _, headers = provider.authorize(urlsplit(child.match[1]).query)
+            child.expect("paste it here:")
+            child.sendline(headers["Location"])
+            child.expect(pexpect.EOF)
+        finally:
+            child.close(force=True)
         return child.exitstatus, child.before or ""
 
 
@@ -338,8 +340,8 @@ def behind_caddy(server: Server) -> None:
         answered = post(**bearer, Origin="https://evil.example")
         proof.holds("403 for a foreign page", answered.status_code == 403, answered)
     finally:
-        caddy.terminate()
-        caddy.wait()
+        caddy.kill()
+        caddy.wait(timeout=10)
         del server.env["MCP_ALLOWED_HOSTS"]
 
 
@@ -391,7 +393,7 @@ def bad_secrets(server: Server) -> None:
     proof.holds("nobody is let in while the tokens cannot be read", server.post(server.token).status_code == 401)
 
     for command in commands:
-        subprocess.run(["bash", "-c", command.replace("sudo ", "")], cwd=server.project, check=True)
+        subprocess.run(["bash", "-c", command.replace("sudo ", "")], cwd=server.project, check=True, timeout=60)
     blocked = server.secrets()
     proof.holds("secrets files names the directory", "Run: rmdir secrets/third_key" in blocked.stderr, blocked.stderr)
     server.secrets("SECOND_KEY")

@@ -105,10 +105,12 @@ def check(project: Path, home: Path) -> None:
     assert "is in the OS keyring" in secrets("set", NAME, stdin=f"{VALUE}\n")
     assert f"{NAME}    OS keyring" in secrets()
     typed = pexpect.spawn(sys.executable, ["-m", "weather_api", "secrets", "set", NAME], env=env, encoding="utf-8")
-    typed.expect_exact(f"{NAME} (not shown): ")
-    typed.sendline(VALUE)
-    typed.expect(pexpect.EOF)
-    typed.close()
+    try:
+        typed.expect_exact(f"{NAME} (not shown): ")
+        typed.sendline(VALUE)
+        typed.expect(pexpect.EOF)
+    finally:
+        typed.close(force=True)
     assert typed.exitstatus == 0
     assert VALUE not in str(typed.before)  # not echoed
     read = subprocess.run(
@@ -117,6 +119,7 @@ def check(project: Path, home: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
+        timeout=60,
     )
     assert read.stdout.strip() == VALUE
     assert "is no longer" in secrets("delete", NAME)
@@ -128,7 +131,7 @@ def check_sign_in(project: Path, home: Path, bus: str) -> None:
     def kept_key() -> str:  # asked of the keyring by another program than the server
         env = {**os.environ, "DBUS_SESSION_BUS_ADDRESS": bus}
         ask = [sys.executable, "-m", "keyring", "get", "weather-api", "TOKEN_KEY"]
-        return subprocess.run(ask, env=env, capture_output=True, text=True, check=False).stdout.strip()
+        return subprocess.run(ask, env=env, capture_output=True, text=True, check=False, timeout=60).stdout.strip()
 
     with fake_provider.running(style="github", expires_in=1) as fake, fake_api.FakeApi() as api:
         server = Server(project, home, OAUTH_BASE_URL=fake.base, API_BASE_URL=api.url, **KEYRING_ONLY)

@@ -18,7 +18,7 @@ import copier
 import pexpect
 import pytest
 import yaml
-from conftest import NEXT, ROOT, copy_template
+from conftest import NEXT, ROOT, copy_template, git
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pytest_copie.plugin import Copie
@@ -49,10 +49,11 @@ def test_defaults_come_from_the_destination_folder(copie: Copie, template: Path,
         "OTHER_KEYS": (),
         "SECRET_FILES": ("WEATHER_API_KEY", "MCP_BEARER_TOKENS"),
         "MAY_BE_EMPTY": (),
+        "MULTILINE": ("MCP_BEARER_TOKENS",),
         "API_BASE_URL": "https://api.example.com",
         "API_AUTH": "header",
         "API_AUTH_NAME": "X-API-Key",
-        "CHECK_COMMAND": "secrets",
+        "MEND_COMMAND": "secrets",
     }
 
 
@@ -341,6 +342,32 @@ def test_the_command_line_as_the_readme_has_it(template: Path, tmp_path: Path) -
     assert (answers["_commit"], answers["_src_path"]) == (NEXT, str(template))
 
 
+def test_what_cannot_be_updated_says_so(template: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", str(template), str(clone))
+    copy = ("copy", "--trust", "--defaults", "--vcs-ref=HEAD", str(clone))
+    never = "This copy can never be updated"
+    assert never not in cli(*copy, "clean", cwd=tmp_path).stderr
+    (clone / "notes").touch()
+    done = cli(*copy, "drafted", cwd=tmp_path)
+    assert done.returncode == 0
+    assert never in done.stderr
+    assert never not in cli(*copy[:-2], str(clone), "released", cwd=tmp_path).stderr  # Copier takes the tag
+
+
+def test_a_made_up_issuer_is_told(template: Path, tmp_path: Path) -> None:
+    copy = ("copy", "--trust", "--defaults", "-d", "oauth_provider=custom", str(template))
+    assert "--data oauth_issuer=https://..." in cli(*copy, "one", cwd=tmp_path).stderr
+    assert "--data oauth_issuer=https://..." in cli(*copy, "urls", "-d", "oauth_issuer=", cwd=tmp_path).stderr
+    real = cli(*copy, "two", "-d", "oauth_issuer=https://sso.example.org", cwd=tmp_path)
+    assert (real.returncode, "made-up" in real.stderr) == (0, False)
+
+
+def test_a_first_copy_looks_for_no_earlier_answers(template: Path, tmp_path: Path) -> None:
+    done = cli("copy", "--trust", "--defaults", "-d", "server_name=X", str(template), "x", cwd=tmp_path)
+    assert (done.returncode, "MissingFileWarning" in done.stderr) == (0, False), done.stderr
+
+
 def test_what_copier_itself_says(template: Path, tmp_path: Path) -> None:
     """The README describes these; where Copier gets better, it can say less."""
     untrusted = cli("copy", "--defaults", str(template), "x", cwd=tmp_path)
@@ -371,19 +398,21 @@ def test_the_prompts_in_a_terminal(template: Path, tmp_path: Path) -> None:
         child.expect(question)
         child.send(("\x01\x0b" if clear else "") + text + "\r")
 
-    answer("Name of the server", "")
-    answer("Python package", "")
-    answer("Command that starts", "")
-    answer("One sentence", "")
-    answer("OAuth provider", "")
-    answer("Environment variables that hold", "weather_key", clear=True)
-    child.expect("is not the name of an environment variable")
-    child.send("\x01\x0bUSER_NAME_, PASS_WORD\r")
-    answer("Address of the API", "https://weather.example.com/v2", clear=True)
-    answer("How the credential travels", "\x1b[B\x1b[B")  # two down: HTTP Basic
-    answer("GitHub Actions workflow", "n")
-    child.expect(pexpect.EOF)
-    child.close()
+    try:
+        answer("Name of the server", "")
+        answer("Python package", "")
+        answer("Command that starts", "")
+        answer("One sentence", "")
+        answer("OAuth provider", "")
+        answer("Environment variables that hold", "weather_key", clear=True)
+        child.expect("is not the name of an environment variable")
+        child.send("\x01\x0bUSER_NAME_, PASS_WORD\r")
+        answer("Address of the API", "https://weather.example.com/v2", clear=True)
+        answer("How the credential travels", "\x1b[B\x1b[B")  # two down: HTTP Basic
+        answer("GitHub Actions workflow", "n")
+        child.expect(pexpect.EOF)
+    finally:
+        child.close(force=True)
     assert child.exitstatus == 0
     found = constants(tmp_path / "weather-api")
     assert found["SERVER_NAME"] == "Weather Api"

@@ -155,7 +155,12 @@ def test_an_environment_file_for_development(project: Path, tmp_path: Path) -> N
     (tmp_path / ".env.development").write_text("WEATHER_API_KEY=dev-key-xxxxx\n")
     env = {"PYTHONPATH": str(project / "src"), "MCP_KEYRING": "off", "ENV_FILE": str(tmp_path / ".env.development")}
     done = subprocess.run(
-        [sys.executable, "-m", "weather_api", "secrets"], env=env, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "weather_api", "secrets"],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     assert done.stdout.splitlines()[0].split() == ["WEATHER_API_KEY", env["ENV_FILE"]]
     assert "dev-key" not in done.stdout + done.stderr

@@ -6,15 +6,18 @@ import ast
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
 import yaml
+from conftest import ROOT, ended
 from mcp import Client, StdioServerParameters
 
 Render = Callable[..., Path]
@@ -41,24 +44,64 @@ MATRIX: dict[str, dict[str, Any]] = {
 MATRIX["sign-in"] = {"server_name": "Signed In", "oauth_provider": "custom", "auth_keys": "EXTRA_KEY"}
 MATRIX["three-query"]["description"] = MATRIX["three-query"]["description"].strip()
 
-# The tests over stdio and HTTP and those of the secret files start a server or a command many times and differ least
-# between answers: these cells have them, the others only with EVERY_TEST=1.
-SLOW = [f"tests/test_{it}.py" for it in ("stdio", "http", "secret_files", "served_answers")]
-WITH_SLOW = [MATRIX[cell] for cell in ("none", "one-header", "three-basic", "one-query")]
+# A project's own tests are run in one cell as a whole, and those of the sign-in in the cell that has one. In the others
+# those that differ most between answers, and the rest with EVERY_TEST=1.
+WHOLE = ("sign-in", "one-header")
+QUICK = ["tests/test_cli.py", "tests/test_client.py", "tests/tools"]
 PYTEST = ("pytest", "-q", "-p", "no:copie", "-p", "no:xdist", "-p", "no:cacheprovider")
 
 cells = pytest.mark.parametrize("answers", MATRIX.values(), ids=MATRIX)
 
 
-def run(project: Path, *command: str) -> None:
+def parts(cell: str) -> list[list[str]]:
+    """The targets of one cell's own tests, in parts that the workers can share."""
+    if cell not in WHOLE:
+        return [QUICK]
+    if cell != "sign-in":
+        return [["tests"]]
+    auth = sorted(path.name for path in (ROOT / "template" / "tests" / "auth").glob("test_*.py"))
+    return [[f"tests/auth/{name}" for name in auth[part::3]] for part in range(3)]
+
+
+OWN_TESTS = [
+    pytest.param(cell, targets, id=f"{cell}-{number}", marks=pytest.mark.long)
+    for cell in sorted(MATRIX, key=[*WHOLE, *MATRIX].index)
+    for number, targets in enumerate(parts(cell), start=1)
+]
+
+
+def run(project: Path, *command: str, seconds: float = 280) -> None:
     """Run one of the project's own tools on it; what it prints is the failure."""
     # The sign-in tests kill and race processes as often as these say; their project's own default is higher.
     env = {**os.environ, "PYTHONPATH": str(project / "src"), "AUTH_KILLS": "6", "AUTH_ROUNDS": "1"}
     env.pop("PYTEST_ADDOPTS", None)
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=project, env=env, capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    with TemporaryFile("w+") as output:
+        started = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=project,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            code = started.wait(seconds)
+        finally:
+            interrupt(started)
+        output.seek(0)
+        said = output.read()
+    assert code == 0, said[-8000:]
+
+
+def interrupt(process: subprocess.Popen[bytes]) -> None:
+    """End what still runs, as Ctrl-C does: the project's tests then end their own servers."""
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(timeout=20)
+    finally:
+        process.kill()
 
 
 @cells
@@ -90,18 +133,58 @@ def test_every_file_parses_and_no_jinja_is_left(render: Render, answers: dict[st
 @cells
 def test_the_projects_own_tools_pass(render: Render, answers: dict[str, Any]) -> None:
     project = render(**answers)
-    leave_out = [] if answers in WITH_SLOW else [f"--ignore={path}" for path in SLOW]
     run(project, "ruff", "check", "--no-cache", ".")
     run(project, "ruff", "format", "--no-cache", "--check", ".")
     run(project, "mypy", "--cache-dir", str(project.parent.parent / "mypy-cache"))
-    run(project, *PYTEST, *leave_out)
+
+
+@pytest.mark.parametrize(("cell", "targets"), OWN_TESTS)
+def test_the_projects_own_tests_pass(render: Render, cell: str, targets: list[str]) -> None:
+    run(render(**MATRIX[cell]), *PYTEST, *targets)
 
 
 if os.environ.get("EVERY_TEST"):
 
-    @pytest.mark.parametrize("answers", [it for it in MATRIX.values() if it not in WITH_SLOW])
-    def test_the_slow_tests_pass_in_the_other_cells_too(render: Render, answers: dict[str, Any]) -> None:
-        run(render(**answers), *PYTEST, *SLOW)
+    @pytest.mark.parametrize("cell", [cell for cell in MATRIX if cell != "one-header"])
+    def test_the_slow_tests_pass_in_the_other_cells_too(render: Render, cell: str) -> None:
+        done = ["tests/auth"] if cell == "sign-in" else QUICK
+        run(render(**MATRIX[cell]), *PYTEST, *(f"--ignore={it}" for it in done))
+
+
+FAILING = """
+import subprocess
+import sys
+
+WAITING = [sys.executable, "-c", "input()"]
+
+def note(process):
+    with open("started", "a") as file:
+        print(process.pid, file=file)
+
+def test_that_fails(serve):
+    note(serve().process)
+    note(subprocess.Popen(WAITING, stdin=subprocess.PIPE))
+    raise AssertionError
+
+def test_that_waits_for_ever():
+    process = subprocess.Popen(WAITING, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    note(process)
+    process.stdout.readline()
+"""
+
+
+def test_a_test_that_fails_or_hangs_ends_and_leaves_nothing_running(render: Render) -> None:
+    project = render(folder="failing", **MATRIX["one-header"])
+    (project / "tests" / "test_failing.py").write_text(FAILING)
+    assert tomllib.loads((project / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["timeout"] == 60
+    with pytest.raises(AssertionError) as failed:
+        run(project, *PYTEST, "--timeout=5", "tests/test_failing.py")
+    said = str(failed.value)
+    assert "2 failed" in said
+    assert "Timeout (>5.0s)" in said
+    started = (project / "started").read_text().split()
+    assert len(started) == 3
+    assert [pid for pid in started if Path("/proc", pid).exists()] == []
 
 
 def test_readme_commands_use_the_projects_names(render: Render) -> None:
@@ -125,22 +208,23 @@ def test_no_oauth_is_mentioned_where_none_is_rendered(render: Render) -> None:
 
 def answer_bytes(project: Path, package: str, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Speak JSON-RPC as bytes to a server on stdio; the last request has been answered before stdin closes."""
-    process = subprocess.Popen(
+    server = subprocess.Popen(
         [sys.executable, "-m", package],
         env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": str(project / "src")},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
-    assert process.stdin is not None
-    assert process.stdout is not None
     replies = []
-    for request in requests:
-        process.stdin.write(json.dumps({"jsonrpc": "2.0", **request}).encode() + b"\n")
-        process.stdin.flush()
-        if "id" in request:
-            replies.append(json.loads(process.stdout.readline()))
-    rest, _ = process.communicate(timeout=15)
+    with ended(server) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for request in requests:
+            process.stdin.write(json.dumps({"jsonrpc": "2.0", **request}).encode() + b"\n")
+            process.stdin.flush()
+            if "id" in request:
+                replies.append(json.loads(process.stdout.readline()))
+        rest, _ = process.communicate(timeout=15)
     assert rest == b""
     assert process.returncode == 0
     return replies

@@ -47,7 +47,7 @@ ALWAYS_NOTED = (
 OLDER = {
     "v0.1.0": Older(
         noted=(*ALWAYS_NOTED, f"{PACKAGE}/client.py", "template/README.md.jinja"),
-        missing=(f"{PACKAGE}/logs.py", "template/.github/workflows/ci.yml"),
+        missing=(f"{PACKAGE}/logs.py", "template/.github/workflows/ci.yml", "template/.gitattributes"),
         extra={
             f"{PACKAGE}/legacy.py": "OLD = True\n",
             f"{PACKAGE}/tools/sample.py": '"""Another example."""\n',

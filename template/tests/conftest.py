@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_api import FakeApi
@@ -48,6 +49,24 @@ def _closed_environment(monkeypatch: pytest.MonkeyPatch, closed_env: dict[str, s
             monkeypatch.delenv(name)
     for name, value in closed_env.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(autouse=True)
+def _no_process_outlives_its_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """End what a test has started, also where it fails in the middle. Fixtures for several tests end their own."""
+    started: list[subprocess.Popen[Any]] = []
+
+    class Ended(subprocess.Popen[Any]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Ended)
+    yield
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait(timeout=10)
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +134,8 @@ def serve(process_env: dict[str, str], fake_api: FakeApi) -> Iterator[Callable[.
     yield serve
     for server in started:
         if server.process.poll() is None:
-            server.stop()
+            server.process.kill()
+            server.process.wait(timeout=10)
 
 
 @pytest.fixture(scope="session")
