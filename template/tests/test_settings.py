@@ -63,46 +63,63 @@ def test_a_wrong_setting_names_itself_its_source_and_the_rule(name: str, value: 
     assert raised.value.exit_code == 2
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", "127.0.0.1.example.com", ""])
-def test_an_open_bind_without_authentication_is_refused(host: str) -> None:
+OPEN = [
+    {"MCP_HOST": "0.0.0.0"},
+    {"MCP_HOST": "::"},
+    {"MCP_HOST": "192.0.2.1"},
+    {"MCP_HOST": "example.com"},
+    {"MCP_HOST": "127.0.0.1.example.com"},
+    {"MCP_HOST": "foo.localhost"},  # a resolver may find that anywhere
+    {"MCP_ALLOWED_HOSTS": "mcp.example.com"},
+    {"MCP_ALLOWED_HOSTS": "mcp.example.com:8443"},
+    {"MCP_ALLOWED_HOSTS": "localhost, 127.0.0.1 mcp"},
+    {"MCP_ALLOWED_HOSTS": "localhost.evil.example"},
+    {"MCP_ALLOWED_HOSTS": "foo.localhost"},
+    {"MCP_ALLOWED_HOSTS": "192.168.1.5"},
+    {"MCP_ALLOWED_HOSTS": "[2001:db8::1]:8000"},
+    {"MCP_ALLOWED_ORIGINS": "https://app.example.com"},
+    {"MCP_ALLOWED_ORIGINS": "http://localhost:3000,http://app.example.com:3000"},
+    {"MCP_ALLOWED_ORIGINS": "https://localhost.evil.example"},
+]
+CLOSED = [
+    {},
+    {"MCP_HOST": "127.0.0.2"},
+    {"MCP_HOST": "::1"},
+    {"MCP_HOST": "localhost"},
+    {"MCP_HOST": "LOCALHOST"},
+    {"MCP_ALLOWED_HOSTS": "localhost:3000 LOCALHOST 127.0.0.2:1 [::1] [::1]:8000"},
+    {"MCP_ALLOWED_ORIGINS": "http://localhost:3000 https://LocalHost http://127.0.0.2 http://[::1]:8000"},
+]
+
+
+@pytest.mark.parametrize("env", OPEN)
+def test_to_be_open_without_authentication_is_refused(env: dict[str, str]) -> None:
+    taking_back = "bind 127.0.0.1" if "MCP_HOST" in env else f"keep to localhost in {next(iter(env))}"
+    with pytest.raises(errors.UsageError, match=f"Set MCP_BEARER_TOKENS, or {taking_back}.$"):
+        inbound.check_bind(load(**env), ())
+    inbound.check_bind(load(**env), ("a-token-that-is-long-enough",))
+
+
+@pytest.mark.parametrize("env", CLOSED)
+def test_loopback_needs_no_token(env: dict[str, str]) -> None:
+    inbound.check_bind(load(**env), ())
+
+
+def test_an_address_that_is_given_empty_is_not_loopback() -> None:
     with pytest.raises(errors.UsageError, match="Set MCP_BEARER_TOKENS, or bind 127"):
-        inbound.check_bind(host, ())
-    inbound.check_bind(host, ("a-token-that-is-long-enough",))
+        inbound.check_bind(load().with_bind("", None), ())
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
-def test_loopback_needs_no_token(host: str) -> None:
-    inbound.check_bind(host, ())
+def test_names_are_taken_as_browsers_write_them() -> None:
+    read = load(
+        MCP_ALLOWED_HOSTS="MCP.Example.com",
+        MCP_ALLOWED_ORIGINS="https://App.Example.com:443 http://app.example.com:80 http://a:443 https://b:80",
+    )
+    assert read.allowed_hosts == ("mcp.example.com",)
+    assert read.allowed_origins == ("https://app.example.com", "http://app.example.com", "http://a:443", "https://b:80")
 
 
 @pytest.mark.parametrize("bad", ["short", "with blank in the middle", "nön-ascii-token-long"])
 def test_a_weak_token_is_refused(bad: str) -> None:
     with pytest.raises(errors.UsageError, match="token 2: at least 16"):
         credentials.bearer_tokens(sources.Sources({"MCP_BEARER_TOKENS": f"a-token-that-is-long-enough\n{bad}"}))
-
-
-@pytest.mark.anyio
-async def test_tokens_rotate_without_a_restart() -> None:
-    tokens, now = ["first-token-long-enough"], [0.0]
-    verifier = inbound.BearerTokenVerifier(lambda: tuple(tokens), clock=lambda: now[0])
-    first = await verifier.verify_token("first-token-long-enough")
-    assert first is not None
-    tokens.append("second-token-long-enough")
-    now[0] = 1.0
-    second = await verifier.verify_token("second-token-long-enough")
-    assert second is not None
-    assert second.client_id != first.client_id  # sessions of one are not open to the other
-    assert await verifier.verify_token("first-token-long-enough") is not None
-    tokens.remove("first-token-long-enough")
-    now[0] = 2.0
-    assert await verifier.verify_token("first-token-long-enough") is None
-    for wrong in ("", "second-token-long-enoug", "second-token-long-enough ", "\udcff"):
-        assert await verifier.verify_token(wrong) is None
-
-
-@pytest.mark.anyio
-async def test_tokens_that_cannot_be_read_admit_nobody() -> None:
-    def read() -> tuple[str, ...]:
-        raise errors.CredentialError("gone")
-
-    assert await inbound.BearerTokenVerifier(read).verify_token("a-token-that-is-long-enough") is None

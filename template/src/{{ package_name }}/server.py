@@ -132,7 +132,7 @@ def http_app(settings: Settings, sources: Sources) -> Starlette:
     except CredentialError:
         closed = True  # to everybody until they can be read; the log says why, and so does a container's health
     else:
-        inbound.check_bind(settings.host, tokens)
+        inbound.check_bind(settings, tokens)
         closed = bool(tokens)
     load_tools()
     app = mcp.streamable_http_app(
@@ -143,8 +143,8 @@ def http_app(settings: Settings, sources: Sources) -> Starlette:
     app.router.routes.extend(health.ROUTES)
     # Of /mcp/ it would lead to the scheme and Host that it saw: behind a proxy with TLS, to http.
     app.router.redirect_slashes = False
-    if closed:
-        inbound.protect(app, inbound.BearerTokenVerifier(lambda: bearer_tokens(sources)))
+    verifier = inbound.BearerTokenVerifier(lambda: bearer_tokens(sources), closed=closed)
+    inbound.protect(app, verifier, verifier.asks)
     return app
 
 

@@ -16,7 +16,7 @@ from .answers import COMMAND, OAUTH_OPTIONS, OAUTH_PROVIDER
 from .credentials import SOURCES
 from .errors import ServerError, UsageError
 from .keychain import KeychainError
-from .settings import Settings, is_loopback
+from .settings import Settings
 
 if TYPE_CHECKING:
     import httpx
@@ -128,10 +128,11 @@ def check_shared(settings: Settings) -> None:
         UsageError: says which setting says so.
     """
     meant = SOURCES.setting("MCP_SHARED_SIGN_IN")
-    if not is_loopback(settings.host) and not (meant and meant.value.lower() == "on"):
+    if (opened := settings.opened_by()) and not (meant and meant.value.lower() == "on"):
+        how, taking_back = opened
         raise UsageError(
-            f"Binding {settings.host} lets every caller with a bearer token act as the one person who signed in. "
-            "If that is meant, set MCP_SHARED_SIGN_IN=on; otherwise bind 127.0.0.1."
+            f"{how} lets every caller with a bearer token act as the one person who signed in. "
+            f"If that is meant, set MCP_SHARED_SIGN_IN=on; otherwise {taking_back}."
         )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from .fake_provider import FakeProvider, running
-from .package import OAuth2Config
+from .package import OAuth2Config, health, signin
 from .support import TOKEN_KEY
 
 TESTS = Path(__file__).parent.parent
@@ -246,10 +246,46 @@ def test_a14_a15_nothing_secret_in_any_output(provider: FakeProvider, tmp_path: 
         assert secret not in everything
 
 
-def test_other_machines_are_not_served_with_one_sign_in_by_accident(provider: FakeProvider, tmp_path: Path) -> None:
-    cli = Cli(provider, tmp_path, MCP_BEARER_TOKENS="a-token-of-some-length")
-    code, _, err = cli.run("serve", "--http", "--port", "0", "--host", "0.0.0.0")
+@pytest.mark.parametrize(
+    ("arguments", "env"),
+    [
+        (["--host", "0.0.0.0"], {}),
+        (["--host", "0.0.0.0"], {"MCP_SHARED_SIGN_IN": "off"}),
+        ([], {"MCP_ALLOWED_HOSTS": "mcp.example.com", "MCP_SHARED_SIGN_IN": "no"}),
+        ([], {"MCP_ALLOWED_ORIGINS": "https://app.example.com"}),
+    ],
+)
+def test_other_machines_are_not_served_with_one_sign_in_by_accident(
+    provider: FakeProvider, tmp_path: Path, arguments: list[str], env: dict[str, str]
+) -> None:
+    cli = Cli(provider, tmp_path, MCP_BEARER_TOKENS="a-token-of-some-length", **env)
+    code, _, err = cli.run("serve", "--http", "--port", "0", *arguments)
     assert (code, "set MCP_SHARED_SIGN_IN=on" in err, len(err.splitlines())) == (2, True, 1)
+
+
+@pytest.mark.parametrize("closed", [os.W_OK, os.X_OK, 0])
+def test_health_says_that_nobody_is_signed_in_and_whether_somebody_can(
+    closed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MCP_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("OAUTH_CLIENT_ID", "client-1")
+    monkeypatch.setenv("TOKEN_KEY", TOKEN_KEY)
+    # Patched, since root may write everywhere.
+    monkeypatch.setattr(os, "access", lambda _, mode: not mode & closed)
+    signin.manager.cache_clear()
+    try:
+        told = health._health()
+        reasons = health._reasons()
+        health.log_problems()
+    finally:
+        signin.manager.cache_clear()
+    assert reasons[-1] == ("sign-in: unreadable" if closed else "sign-in: missing")
+    said = [record.message for record in caplog.records if record.message.startswith("Not ready: ")]
+    assert len(said) == len(set(said))
+    assert (f"MCP_DATA_DIR={tmp_path} cannot be written by" in said[-1]) is bool(closed)
+    assert ("Not signed in. Run: " in said[-1]) is not bool(closed)
+    assert told["sign_in"]["signed_in"] is told["ready"] is False
+    assert told["problems"][-1].startswith("Not signed in. Run: ")
 
 
 def test_a_relative_data_directory_is_refused(provider: FakeProvider, tmp_path: Path) -> None:
