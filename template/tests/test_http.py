@@ -462,3 +462,105 @@ def test_a_call_that_does_not_end_holds_nothing_up(serve: Serve, fake_api: FakeA
         assert process.stop() == 0
         assert time.monotonic() - began < 4  # the API takes 5
         call.exception()
+
+
+PAGE = "https://app.example.com"
+
+
+@pytest.fixture(scope="module")
+def server_for_pages(serve: Serve) -> ServerProcess:
+    origins = f"{PAGE}, http://localhost:3000"
+    return serve(MCP_ALLOWED_ORIGINS=origins, MCP_BEARER_TOKENS=TOKEN, **BEYOND)
+
+
+PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+FROM_A_CLIENT = (
+    "accept,authorization,content-type,last-event-id,mcp-method,mcp-name,mcp-protocol-version,mcp-session-id,"
+    "mcp-param-place"
+)
+
+
+@pytest.mark.parametrize("origin", [PAGE, "http://localhost:3000"])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_a_browser_learns_that_a_page_may_call(server_for_pages: ServerProcess, origin: str, method: str) -> None:
+    asked = {
+        "Origin": origin,
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": FROM_A_CLIENT,
+        "Access-Control-Request-Private-Network": "true",
+    }
+    answer = httpx.options(f"{server_for_pages.url}/mcp", headers=asked)
+    assert answer.status_code == 200
+    assert answer.headers["Access-Control-Allow-Origin"] == origin
+    assert "Origin" in answer.headers["Vary"]
+    assert method in answer.headers["Access-Control-Allow-Methods"]
+    allowed = {name.strip().lower() for name in answer.headers["Access-Control-Allow-Headers"].split(",")}
+    assert allowed >= set(FROM_A_CLIENT.split(","))
+    assert answer.headers["Access-Control-Allow-Private-Network"] == "true"
+    assert "*" not in "".join(answer.headers.values())
+    assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"), [({}, 401), (bearer("x" * len(TOKEN)), 401), ({**bearer(TOKEN), "Host": "evil.example"}, 421)]
+)
+def test_a_page_can_read_why_it_was_refused(server_for_pages: ServerProcess, sent: dict[str, str], status: int) -> None:
+    refused = httpx.post(f"{server_for_pages.url}/mcp", json=PING, headers={"Origin": PAGE, **sent})
+    assert refused.status_code == status
+    assert refused.headers["Access-Control-Allow-Origin"] == PAGE
+    assert "Origin" in refused.headers["Vary"]
+    exposed = refused.headers["Access-Control-Expose-Headers"].split(", ")
+    assert exposed == ["Mcp-Session-Id", "WWW-Authenticate"]
+
+
+@pytest.mark.parametrize("origin", [PAGE, "http://localhost:3000"])
+def test_a_page_that_may_call_does(server_for_pages: ServerProcess, origin: str) -> None:
+    call = calling("probe_noise")
+    call["headers"] |= {**bearer(TOKEN), "Origin": origin}
+    answer = httpx.post(f"{server_for_pages.url}/mcp", **call)
+    assert answer.status_code == 200
+    assert answer.headers["Access-Control-Allow-Origin"] == origin
+
+
+ELSEWHERE = [
+    "https://evil.example",
+    "null",
+    f"{PAGE}.evil.example",
+    f"{PAGE}:8443",
+    "http://app.example.com",
+    "https://other.example.com",
+    "http://localhost.evil.example",
+]
+
+
+@pytest.mark.parametrize("origin", [*ELSEWHERE, "http://localhost:3001", "http://localhost", "http://127.0.0.1:3000"])
+def test_other_pages_cannot_call(server_for_pages: ServerProcess, fake_api: FakeApi, origin: str) -> None:
+    asked = httpx.options(f"{server_for_pages.url}/mcp", headers={**PREFLIGHT, "Origin": origin})
+    assert asked.status_code == 400
+    assert "Access-Control-Allow-Origin" not in asked.headers
+    # What a browser sends without asking first.
+    call = calling("probe_fetch", path="/from/another/page")
+    call["headers"] |= {**bearer(TOKEN), "Origin": origin, "Content-Type": "text/plain"}
+    answer = httpx.post(f"{server_for_pages.url}/mcp", **call)
+    assert answer.status_code in {400, 403}
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    assert not [path for path, _ in fake_api.requests if path.endswith("/from/another/page")]
+
+
+@pytest.mark.parametrize("origin", ELSEWHERE)
+def test_another_origin_is_refused(server_for_pages: ServerProcess, fake_api: FakeApi, origin: str) -> None:
+    call = calling("probe_fetch", path="/from/another/origin")
+    call["headers"] |= {**bearer(TOKEN), "Origin": origin}
+    assert httpx.post(f"{server_for_pages.url}/mcp", **call).status_code == 403
+    assert not [path for path, _ in fake_api.requests if path.endswith("/from/another/origin")]
+
+
+def test_where_no_page_is_allowed_no_browser_is_told_so(open_server: ServerProcess) -> None:
+    for origin in ("http://localhost:3000", "http://localhost", PAGE):
+        asked = httpx.options(f"{open_server.url}/mcp", headers={**PREFLIGHT, "Origin": origin})
+        assert not [name for name in asked.headers if name.startswith("access-control-")]
+    # What passes a local page's request on, such as a development server, is answered.
+    for origin in ("http://localhost:3000", "http://localhost", "http://127.0.0.1:5173", "http://[::1]:1"):
+        call = calling("probe_noise")
+        call["headers"]["Origin"] = origin
+        assert httpx.post(f"{open_server.url}/mcp", **call).status_code == 200

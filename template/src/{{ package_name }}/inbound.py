@@ -1,7 +1,7 @@
 """Who may call this server over HTTP.
 
 `check_bind` refuses to be open, `transport_security` says which Host and Origin are answered, `protect` asks for a
-token. `protect` takes any `TokenVerifier` of the SDK: bearer tokens from a setting
+token, `allow_pages` lets web pages call. `protect` takes any `TokenVerifier` of the SDK: bearer tokens from a setting
 today, an OAuth resource server's tomorrow.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from hashlib import sha256
 
 from anyio import CapacityLimiter, Lock
@@ -19,7 +19,10 @@ from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend
 from mcp.server.auth.provider import AccessToken, TokenVerifier
 from mcp.server.transport_security import TransportSecuritySettings
+from mcp.shared.inbound import MCP_PARAM_HEADER_PREFIX, x_mcp_header_map
+from mcp_types import Tool
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -42,6 +45,9 @@ FORWARDED_PROBLEM = (
     "A proxy or tunnel passed this request on (Forwarded, X-Forwarded-*, Via or X-Real-IP), and no token is asked for: "
     f"others could call the tools with your credentials. Set {TOKENS_NAME}."
 )
+
+# What clients of either protocol version send and a browser sends only where it may; Content-Type is always among it.
+PAGE_HEADERS = ["Authorization", "Last-Event-ID", "Mcp-Method", "Mcp-Name", "Mcp-Protocol-Version", "Mcp-Session-Id"]
 
 
 def check_bind(settings: Settings, tokens: tuple[str, ...]) -> None:
@@ -75,6 +81,20 @@ def protect(app: Starlette, verifier: TokenVerifier, asks: Callable[[], Awaitabl
     """Let in, on every path but the public ones, who brings a token that `verifier` accepts, or comes straight from this
     machine while `asks` says that no token is asked for."""
     app.add_middleware(_Gate, verifier=verifier, asks=asks)
+
+
+def allow_pages(app: Starlette, origins: Collection[str], tools: Sequence[Tool]) -> None:
+    """Let web pages of exactly these origins call from a browser. Comes after `protect`: a browser asks first whether
+    it may send a token, and a page has to be able to read a 401."""
+    parameters = [name for tool in tools for name in x_mcp_header_map(tool.input_schema).values()]
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=("GET", "POST", "DELETE", "OPTIONS"),
+        allow_headers=[*PAGE_HEADERS, *(MCP_PARAM_HEADER_PREFIX + name for name in parameters)],
+        expose_headers=("Mcp-Session-Id", "WWW-Authenticate"),
+        allow_private_network=True,  # a page that was named may call a server on loopback
+    )
 
 
 class BearerTokenVerifier(TokenVerifier):

@@ -145,6 +145,8 @@ def http_app(settings: Settings, sources: Sources) -> Starlette:
     app.router.redirect_slashes = False
     verifier = inbound.BearerTokenVerifier(lambda: bearer_tokens(sources), closed=closed)
     inbound.protect(app, verifier, verifier.asks)
+    if settings.allowed_origins:
+        inbound.allow_pages(app, settings.allowed_origins, anyio.run(mcp.list_tools))
     return app
 
 
