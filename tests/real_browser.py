@@ -43,7 +43,7 @@ PLACE = """(() => {
 class Chromium:
     """One page of a browser of its own, spoken to over the DevTools protocol: JSON over a pipe, each ended by a zero byte."""
 
-    def __init__(self, profile: Path) -> None:
+    def __init__(self, profile: Path, *flags: str) -> None:
         (theirs, self._out), (self._in, ours) = os.pipe(), os.pipe()
 
         def hand_over() -> None:  # the browser reads from descriptor 3 and writes to 4
@@ -53,7 +53,7 @@ class Chromium:
 
         sandbox = [] if os.geteuid() else ["--no-sandbox"]  # root has none
         self._process = subprocess.Popen(
-            ["chromium", *FLAGS, *sandbox, f"--user-data-dir={profile}"],
+            ["chromium", *FLAGS, *flags, *sandbox, f"--user-data-dir={profile}"],
             env={**os.environ, "HOME": str(profile)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import gc
 import os
 import sys
-from typing import Any
+import threading
+import time
+from pathlib import Path
+from typing import Annotated, Any
 
-from pkg import app, cli, client
+from pkg import app, cli, client, connections, server
+from pydantic import Field
 
 
 @app.mcp.tool()
@@ -46,10 +52,39 @@ def probe_noise() -> str:
 
 
 @app.mcp.tool()
+def probe_wait(folder: str) -> str:
+    """Hold a thread until there is a file `go` in the folder; a file of the thread's own says that it is held."""
+    Path(folder, str(threading.get_ident())).touch()
+    give_up = time.monotonic() + 30
+    while not Path(folder, "go").exists() and time.monotonic() < give_up:
+        time.sleep(0.05)
+    return "done"
+
+
+@app.mcp.tool()
+def probe_place(place: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Place"})]) -> str:
+    """Take an argument that clients repeat in the header `Mcp-Param-Place`."""
+    return place
+
+
+@app.mcp.tool()
+def probe_frozen() -> int:
+    """How many objects a garbage collection leaves out."""
+    return gc.get_freeze_count()
+
+
+@app.mcp.tool()
 def probe_crash() -> str:
     """Fail without a plan."""
     raise RuntimeError("unexpected")
 
 
+BOUNDS = {"HEAD_SECONDS": connections, "BODY_SECONDS": connections, "GRACE_SECONDS": server, "MAX_SESSIONS": server}
+
 if __name__ == "__main__":
+    for name, module in BOUNDS.items():
+        if value := os.environ.get(f"PROBE_{name}"):
+            vars(module)[name] = float(value)
+    if ended := os.environ.get("PROBE_ENDED"):
+        atexit.register(Path(ended).touch)
     sys.exit(cli.main())

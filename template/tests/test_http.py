@@ -9,23 +9,62 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from conftest import TOKEN, VALUES, ServerProcess
+from fake_api import FakeApi
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from pkg import BEYOND, NEEDED, answers, cli
 from pkg import health as health_command
+from pkg import server as server_module
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Serve = Callable[..., ServerProcess]
 
-PING = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}
 HEADERS = {"Accept": "application/json, text/event-stream"}
+PING = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}
+HELLO = {
+    **PING,
+    "params": {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "bytes", "version": "1"},
+    },
+}
+META = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientCapabilities": {},
+    "io.modelcontextprotocol/clientInfo": {"name": "bytes", "version": "1"},
+}
+
+
+def calling(tool: str, **arguments: str) -> dict[str, Any]:
+    """A whole call of a tool, in one request of protocol 2026-07-28, as arguments of `httpx.post`."""
+    return {
+        "json": {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "tools/call",
+            "params": {"name": tool, "arguments": arguments, "_meta": META},
+        },
+        "headers": {
+            **HEADERS,
+            "MCP-Protocol-Version": "2026-07-28",
+            "Mcp-Method": "tools/call",
+            "Mcp-Name": tool,
+        },
+    }
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {**HEADERS, "Authorization": f"Bearer {token}"}
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +107,8 @@ async def test_a_client_with_a_token_calls_tools(mode: str, closed_server: Serve
         health = (await client.call_tool("health_check")).structured_content
         assert health is not None
         assert health["auth_config"] == dict.fromkeys(answers.AUTH_KEYS, "missing")
+        assert health["ready"] is not bool(NEEDED)
+        assert health["problems"][: len(answers.AUTH_KEYS)] == [f"{name}: missing" for name in answers.AUTH_KEYS]
 
 
 def test_without_a_token_there_is_a_challenge(closed_server: ServerProcess) -> None:
@@ -78,7 +119,19 @@ def test_without_a_token_there_is_a_challenge(closed_server: ServerProcess) -> N
 
 
 @pytest.mark.parametrize(
-    "sent", ["Bearer wrong", f"Bearer {TOKEN}x", f"Basic {TOKEN}", "Bearer", f"Bearer  {TOKEN}", ""]
+    "sent",
+    [
+        "Bearer wrong",
+        f"Bearer {TOKEN}x",
+        f"Bearer {TOKEN[:-1]}",
+        f"Bearer {'x' * len(TOKEN)}",
+        f"Bearer {TOKEN.upper()}",
+        f"Basic {TOKEN}",
+        TOKEN,
+        "Bearer",
+        f"Bearer  {TOKEN}",
+        "",
+    ],
 )
 def test_with_a_wrong_token_there_is_an_error(closed_server: ServerProcess, sent: str) -> None:
     refused = httpx.post(f"{closed_server.url}/mcp", json=PING, headers={**HEADERS, "Authorization": sent})
@@ -87,9 +140,111 @@ def test_with_a_wrong_token_there_is_an_error(closed_server: ServerProcess, sent
     assert TOKEN not in refused.text
 
 
+def test_on_loopback_tokens_that_are_set_are_asked_for(serve: Serve) -> None:
+    server = serve(MCP_BEARER_TOKENS=TOKEN)
+    call = calling("probe_fetch", path="/asked")
+    assert httpx.post(f"{server.url}/mcp", **call).status_code == 401
+    for token, status in ((TOKEN, 200), ("x" * len(TOKEN), 401)):
+        call["headers"] |= bearer(token)
+        assert httpx.post(f"{server.url}/mcp", **call).status_code == status
+
+
+@pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "x-forwarded-host", "Via", "X-Real-Ip"])
+def test_without_tokens_nothing_runs_for_a_request_that_a_proxy_passed_on(
+    open_server: ServerProcess, fake_api: FakeApi, header: str
+) -> None:
+    call = calling("probe_fetch", path=f"/through/{header}")
+    call["headers"][header] = "mcp.example.com"
+    refused = httpx.post(f"{open_server.url}/mcp", **call)
+    assert refused.status_code == 403
+    assert "Set MCP_BEARER_TOKENS" in refused.json()["error_description"]
+    assert not [path for path, _ in fake_api.requests if "/through/" in path]
+    for public in ("/health", "/ready"):
+        assert httpx.get(f"{open_server.url}{public}", headers={header: "mcp.example.com"}).status_code == 200
+
+
+def test_tokens_that_appear_close_it_and_it_stays_closed_when_they_go(serve: Serve, tmp_path: Path) -> None:
+    server = serve(MCP_SECRETS_DIR=str(tmp_path))
+    path = tmp_path / "mcp_bearer_tokens"
+
+    def status(token: str) -> int:
+        call = calling("probe_noise")
+        call["headers"] |= bearer(token)
+        return httpx.post(f"{server.url}/mcp", **call).status_code
+
+    assert status(TOKEN) == 200
+    path.write_text(TOKEN)
+    time.sleep(1)
+    assert status("x" * len(TOKEN)) == 401
+    assert status(TOKEN) == 200
+    path.unlink()
+    time.sleep(1)
+    assert status(TOKEN) == 401
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_tokens_that_vanish_before_the_first_request_let_nobody_in(
+    serve: Serve, tmp_path: Path, readable: bool
+) -> None:
+    path = tmp_path / "mcp_bearer_tokens"
+    path.write_bytes(TOKEN.encode() if readable else b"\xff")
+    server = serve(MCP_SECRETS_DIR=str(tmp_path), MCP_ALLOWED_HOSTS="mcp.example.com", **BEYOND)
+    path.unlink()
+    assert httpx.post(f"{server.url}/mcp", **calling("probe_noise")).status_code == 401
+
+
+def test_a_session_is_for_the_token_that_opened_it(closed_server: ServerProcess) -> None:
+    url = f"{closed_server.url}/mcp"
+    opened = httpx.post(url, json=HELLO, headers=bearer(TOKEN))
+    assert opened.status_code == 200
+    session = {"Mcp-Session-Id": opened.headers["Mcp-Session-Id"], "Mcp-Protocol-Version": "2025-11-25"}
+    asked = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
+    for token, status in (("an-older-token-that-still-counts", 404), (TOKEN, 200)):
+        assert httpx.post(url, json=asked, headers={**bearer(token), **session}).status_code == status
+
+
+def test_sessions_have_a_bound(serve: Serve) -> None:
+    assert server_module.MAX_SESSIONS == 1000
+    small = serve(PROBE_MAX_SESSIONS="2")
+    opened = [httpx.post(f"{small.url}/mcp", json=HELLO, headers=HEADERS).status_code for _ in range(3)]
+    assert opened == [200, 200, 503]
+    # Protocol 2026-07-28 has no sessions.
+    assert httpx.post(f"{small.url}/mcp", **calling("probe_noise")).status_code == 200
+
+
+def test_slow_tools_lock_nobody_out(serve: Serve, tmp_path: Path) -> None:
+    server = serve(MCP_BEARER_TOKENS=TOKEN)
+    slow, check = calling("probe_wait", folder=str(tmp_path)), calling("health_check")
+    for call in (slow, check):
+        call["headers"] |= bearer(TOKEN)
+
+    def post(call: dict[str, Any], timeout: float) -> int:
+        return httpx.post(f"{server.url}/mcp", timeout=timeout, **call).status_code
+
+    with ThreadPoolExecutor(45) as pool:
+        waiting = [pool.submit(post, slow, 40) for _ in range(45)]
+        try:
+            give_up = time.monotonic() + 20
+            while len(list(tmp_path.iterdir())) < 40:
+                assert time.monotonic() < give_up
+                time.sleep(0.05)
+            time.sleep(1)  # so that the tokens are read once more
+            assert post(check, 10) == 200
+            assert httpx.get(f"{server.url}/ready", timeout=10).status_code == 200
+        finally:
+            (tmp_path / "go").touch()
+        assert [it.result() for it in waiting] == [200] * 45
+
+
 @pytest.mark.parametrize("path", ["/mcp", "/mcp/", "/", "/health/", "//health", "/ready/../mcp", "/openapi.json"])
 def test_every_path_but_the_public_ones_asks_for_a_token(closed_server: ServerProcess, path: str) -> None:
     assert httpx.get(f"{closed_server.url}{path}").status_code == 401
+
+
+def test_no_redirect_leads_from_https_to_http(closed_server: ServerProcess) -> None:
+    for headers in (bearer(TOKEN), {**bearer(TOKEN), "Host": "evil.example"}):
+        answer = httpx.post(f"{closed_server.url}/mcp/", json=PING, headers=headers)
+        assert (answer.status_code, answer.headers.get("Location")) == (404, None)
 
 
 @pytest.mark.parametrize("server", ["open_server", "closed_server"])
@@ -124,6 +279,7 @@ def test_health_and_readiness_are_public_and_name_names_only(
     for server in (open_server, closed_server):
         alive = httpx.get(f"{server.url}/health")
         assert (alive.status_code, alive.json()) == (200, {"status": "healthy"})
+        assert "server" not in alive.headers
     assert httpx.get(f"{open_server.url}/ready").json() == {"status": "ready"}
     unready = httpx.get(f"{closed_server.url}/ready")
     if NEEDED:
@@ -182,26 +338,40 @@ def test_the_health_command_says_why_there_is_no_answer(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "tokens", "code", "said"),
+    ("arguments", "env", "code", "said"),
     [
-        (["--host", "0.0.0.0"], "", 2, "Set MCP_BEARER_TOKENS, or bind 127.0.0.1"),
-        ([], "weak", 2, "MCP_BEARER_TOKENS, token 1: at least 16"),
-        (["--port", "TAKEN"], "", 1, "(Address already in use). Try another: "),
+        (["--host", "0.0.0.0"], {}, 2, "Set MCP_BEARER_TOKENS, or bind 127.0.0.1"),
+        (["--host", ""], {}, 2, "Set MCP_BEARER_TOKENS, or bind 127.0.0.1"),
+        (
+            [],
+            {"MCP_ALLOWED_HOSTS": "mcp.example.com"},
+            2,
+            "Set MCP_BEARER_TOKENS, or keep to localhost in MCP_ALLOWED_H",
+        ),
+        (
+            [],
+            {"MCP_ALLOWED_ORIGINS": "https://a.example"},
+            2,
+            "Set MCP_BEARER_TOKENS, or keep to localhost in MCP_ALLO",
+        ),
+        ([], {"MCP_BEARER_TOKENS": "weak"}, 2, "MCP_BEARER_TOKENS, token 1: at least 16"),
+        ([], {}, 1, "(Address already in use). Try another: "),
+        (["--host", "a..b"], {"MCP_BEARER_TOKENS": TOKEN}, 1, "of MCP_HOST (not an address). Try another: "),
     ],
 )
 def test_a_refusal_at_start_is_one_line(
     arguments: list[str],
-    tokens: str,
+    env: dict[str, str],
     code: int,
     said: str,
     open_server: ServerProcess,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name, value in {**BEYOND, "MCP_BEARER_TOKENS": tokens}.items():
+    for name, value in {**BEYOND, **env}.items():
         monkeypatch.setenv(name, value)
-    port = open_server.url.rpartition(":")[2]
-    returned = cli.main(["serve", "--http", *(port if it == "TAKEN" else it for it in arguments)])
+    port = open_server.url.rpartition(":")[2]  # which is taken, so that nothing is served here in any case
+    returned = cli.main(["serve", "--http", "--port", port, *arguments])
     printed = capsys.readouterr()
     assert (returned, printed.out, printed.err.count("\n")) == (code, "", 1)
     assert said in printed.err
@@ -218,6 +388,7 @@ def test_tokens_that_cannot_be_read_let_nobody_in_until_they_can(serve: Serve, t
     said = [line for line in server.log if "Not ready: " in line]
     assert len(said) == 1
     assert f"{path} is a directory, so MCP_BEARER_TOKENS cannot be read" in said[0]
+    assert any("MCP_ALLOWED_HOSTS is not set: only requests to localhost are answered" in line for line in server.log)
 
     path.rmdir()
     path.write_text(f"{TOKEN}\n")
@@ -228,23 +399,25 @@ def test_tokens_that_cannot_be_read_let_nobody_in_until_they_can(serve: Serve, t
     assert httpx.get(f"{url}/ready").status_code == 200
 
 
+def test_the_log_says_at_the_start_what_is_missing(closed_server: ServerProcess, open_server: ServerProcess) -> None:
+    said = "".join(closed_server.log)
+    missing = f"Not ready: Missing required auth: {', '.join(answers.AUTH_KEYS)}. Run: {answers.COMMAND} secrets files"
+    assert said.count(missing) == bool(answers.AUTH_KEYS)
+    assert ("Not ready" in said) is bool(NEEDED)
+    assert not [line for line in open_server.log if "Not ready" in line]
+    # One format, and no line for each request.
+    assert all(re.match(r"[0-9-]{10} [0-9:,]{12} (INFO|WARNING) ", line) for line in open_server.log[:5])
+    httpx.get(f"{open_server.url}/health")
+    assert not [line for line in open_server.log if "GET /health" in line]
+    for server in (closed_server, open_server):
+        assert not [line for line in server.log if "MCP_ALLOWED_HOSTS is not set" in line]
+
+
 def test_sigterm_ends_it_with_success_and_no_secret_in_the_log(serve: Serve) -> None:
     server = serve(MCP_LOG_LEVEL="DEBUG", MCP_BEARER_TOKENS=TOKEN)
-    meta = {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientCapabilities": {},
-        "io.modelcontextprotocol/clientInfo": {"name": "bytes", "version": "1"},
-    }
-    params = {"name": "probe_fetch", "arguments": {"path": "/x"}, "_meta": meta}
-    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
-    headers = {
-        **HEADERS,
-        "Authorization": f"Bearer {TOKEN}",
-        "MCP-Protocol-Version": "2026-07-28",
-        "Mcp-Method": "tools/call",
-        "Mcp-Name": "probe_fetch",
-    }
-    answered = httpx.post(f"{server.url}/mcp", json=call, headers=headers)
+    call = calling("probe_fetch", path="/x")
+    call["headers"] |= bearer(TOKEN)
+    answered = httpx.post(f"{server.url}/mcp", **call)
     assert answered.status_code == 200
     assert "/x" in answered.text
     assert server.stop() == 0
@@ -253,3 +426,141 @@ def test_sigterm_ends_it_with_success_and_no_secret_in_the_log(serve: Serve) -> 
     for secret in (TOKEN, *VALUES.values()):
         assert secret not in log
         assert secret not in answered.text
+
+
+def test_collections_of_garbage_leave_out_what_was_loaded(open_server: ServerProcess) -> None:
+    answer = httpx.post(f"{open_server.url}/mcp", **calling("probe_frozen"))
+    assert answer.json()["result"]["structuredContent"]["result"] > 10_000
+
+
+def test_a_call_under_way_ends_after_sigterm(serve: Serve, tmp_path: Path) -> None:
+    assert server_module.GRACE_SECONDS == 10
+    process = serve()
+    with ThreadPoolExecutor(1) as pool:
+        call = calling("probe_wait", folder=str(tmp_path))
+        answer = pool.submit(httpx.post, f"{process.url}/mcp", timeout=20, **call)
+        give_up = time.monotonic() + 10
+        while not list(tmp_path.iterdir()):
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+        process.process.terminate()
+        time.sleep(0.3)
+        (tmp_path / "go").touch()
+        assert answer.result().status_code == 200
+    assert process.process.wait(10) == 0
+
+
+def test_a_call_that_does_not_end_holds_nothing_up(serve: Serve, fake_api: FakeApi) -> None:
+    process = serve(PROBE_GRACE_SECONDS="0.2")
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(httpx.post, f"{process.url}/mcp", timeout=20, **calling("probe_fetch", path="/slow"))
+        give_up = time.monotonic() + 10
+        while not [path for path, _ in fake_api.requests if path == "/v1/slow"]:
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+        began = time.monotonic()
+        assert process.stop() == 0
+        assert time.monotonic() - began < 4  # the API takes 5
+        call.exception()
+
+
+PAGE = "https://app.example.com"
+
+
+@pytest.fixture(scope="module")
+def server_for_pages(serve: Serve) -> ServerProcess:
+    origins = f"{PAGE}, http://localhost:3000"
+    return serve(MCP_ALLOWED_ORIGINS=origins, MCP_BEARER_TOKENS=TOKEN, **BEYOND)
+
+
+PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+FROM_A_CLIENT = (
+    "accept,authorization,content-type,last-event-id,mcp-method,mcp-name,mcp-protocol-version,mcp-session-id,"
+    "mcp-param-place"
+)
+
+
+@pytest.mark.parametrize("origin", [PAGE, "http://localhost:3000"])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_a_browser_learns_that_a_page_may_call(server_for_pages: ServerProcess, origin: str, method: str) -> None:
+    asked = {
+        "Origin": origin,
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": FROM_A_CLIENT,
+        "Access-Control-Request-Private-Network": "true",
+    }
+    answer = httpx.options(f"{server_for_pages.url}/mcp", headers=asked)
+    assert answer.status_code == 200
+    assert answer.headers["Access-Control-Allow-Origin"] == origin
+    assert "Origin" in answer.headers["Vary"]
+    assert method in answer.headers["Access-Control-Allow-Methods"]
+    allowed = {name.strip().lower() for name in answer.headers["Access-Control-Allow-Headers"].split(",")}
+    assert allowed >= set(FROM_A_CLIENT.split(","))
+    assert answer.headers["Access-Control-Allow-Private-Network"] == "true"
+    assert "*" not in "".join(answer.headers.values())
+    assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"), [({}, 401), (bearer("x" * len(TOKEN)), 401), ({**bearer(TOKEN), "Host": "evil.example"}, 421)]
+)
+def test_a_page_can_read_why_it_was_refused(server_for_pages: ServerProcess, sent: dict[str, str], status: int) -> None:
+    refused = httpx.post(f"{server_for_pages.url}/mcp", json=PING, headers={"Origin": PAGE, **sent})
+    assert refused.status_code == status
+    assert refused.headers["Access-Control-Allow-Origin"] == PAGE
+    assert "Origin" in refused.headers["Vary"]
+    exposed = refused.headers["Access-Control-Expose-Headers"].split(", ")
+    assert exposed == ["Mcp-Session-Id", "WWW-Authenticate"]
+
+
+@pytest.mark.parametrize("origin", [PAGE, "http://localhost:3000"])
+def test_a_page_that_may_call_does(server_for_pages: ServerProcess, origin: str) -> None:
+    call = calling("probe_noise")
+    call["headers"] |= {**bearer(TOKEN), "Origin": origin}
+    answer = httpx.post(f"{server_for_pages.url}/mcp", **call)
+    assert answer.status_code == 200
+    assert answer.headers["Access-Control-Allow-Origin"] == origin
+
+
+ELSEWHERE = [
+    "https://evil.example",
+    "null",
+    f"{PAGE}.evil.example",
+    f"{PAGE}:8443",
+    "http://app.example.com",
+    "https://other.example.com",
+    "http://localhost.evil.example",
+]
+
+
+@pytest.mark.parametrize("origin", [*ELSEWHERE, "http://localhost:3001", "http://localhost", "http://127.0.0.1:3000"])
+def test_other_pages_cannot_call(server_for_pages: ServerProcess, fake_api: FakeApi, origin: str) -> None:
+    asked = httpx.options(f"{server_for_pages.url}/mcp", headers={**PREFLIGHT, "Origin": origin})
+    assert asked.status_code == 400
+    assert "Access-Control-Allow-Origin" not in asked.headers
+    # What a browser sends without asking first.
+    call = calling("probe_fetch", path="/from/another/page")
+    call["headers"] |= {**bearer(TOKEN), "Origin": origin, "Content-Type": "text/plain"}
+    answer = httpx.post(f"{server_for_pages.url}/mcp", **call)
+    assert answer.status_code in {400, 403}
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    assert not [path for path, _ in fake_api.requests if path.endswith("/from/another/page")]
+
+
+@pytest.mark.parametrize("origin", ELSEWHERE)
+def test_another_origin_is_refused(server_for_pages: ServerProcess, fake_api: FakeApi, origin: str) -> None:
+    call = calling("probe_fetch", path="/from/another/origin")
+    call["headers"] |= {**bearer(TOKEN), "Origin": origin}
+    assert httpx.post(f"{server_for_pages.url}/mcp", **call).status_code == 403
+    assert not [path for path, _ in fake_api.requests if path.endswith("/from/another/origin")]
+
+
+def test_where_no_page_is_allowed_no_browser_is_told_so(open_server: ServerProcess) -> None:
+    for origin in ("http://localhost:3000", "http://localhost", PAGE):
+        asked = httpx.options(f"{open_server.url}/mcp", headers={**PREFLIGHT, "Origin": origin})
+        assert not [name for name in asked.headers if name.startswith("access-control-")]
+    # What passes a local page's request on, such as a development server, is answered.
+    for origin in ("http://localhost:3000", "http://localhost", "http://127.0.0.1:5173", "http://[::1]:1"):
+        call = calling("probe_noise")
+        call["headers"]["Origin"] = origin
+        assert httpx.post(f"{open_server.url}/mcp", **call).status_code == 200

@@ -13,7 +13,8 @@ def load(**env: str) -> settings.Settings:
 def test_defaults_are_closed() -> None:
     read = load()
     assert (read.host, read.port, read.log_level) == ("127.0.0.1", 8000, "INFO")
-    assert read.api_base_url == answers.API_BASE_URL
+    assert (read.allowed_hosts, read.allowed_origins) == ((), ())
+    assert (read.api_base_url, read.api_timeout, read.api_max_bytes) == (answers.API_BASE_URL, 30, 1_000_000)
 
 
 def test_all_can_be_set() -> None:
@@ -52,8 +53,11 @@ def test_all_can_be_set() -> None:
         ("MCP_ALLOWED_HOSTS", "*", "not a host name"),
         ("MCP_ALLOWED_ORIGINS", "sk-live", "not an origin"),
         ("MCP_ALLOWED_ORIGINS", "https://app.example.com/", "not an origin"),
+        ("MCP_ALLOWED_ORIGINS", "ftp://app.example.com", "not an origin"),
+        ("MCP_ALLOWED_ORIGINS", "chrome-extension://abcdef", "not an origin"),
         ("MCP_LOG_LEVEL", "loud", "one of DEBUG"),
         ("API_BASE_URL", "http://api.example.com", "would send credentials unencrypted"),
+        ("API_BASE_URL", "HTTP://api.example.com", "would send credentials unencrypted"),
         ("API_BASE_URL", "ftp://x", "write https://host/path"),
         ("API_BASE_URL", "https://user:pw@x", "without user"),
         ("API_BASE_URL", "https://:pw@x", "without user"),
@@ -75,6 +79,12 @@ def test_all_can_be_set() -> None:
         ("API_TIMEOUT", "nan", "from 0.1 to 3600"),
         ("API_TIMEOUT", "inf", "from 0.1 to 3600"),
         ("API_TIMEOUT", "sk-live", "from 0.1 to 3600"),
+        ("API_MAX_BYTES", "0999", "from 1000 to 1000000000"),
+        ("API_MAX_BYTES", "999", "from 1000 to 1000000000"),
+        ("API_MAX_BYTES", "1000000001", "from 1000 to 1000000000"),
+        ("API_MAX_BYTES", "1e6", "from 1000 to 1000000000"),
+        ("API_MAX_BYTES", "5000 MB", "from 1000 to 1000000000"),
+        ("API_MAX_BYTES", "٥٠٠٠", "from 1000 to 1000000000"),
     ],
 )
 def test_a_wrong_setting_names_itself_its_source_and_the_rule(name: str, value: str, rule: str) -> None:
@@ -93,6 +103,8 @@ def test_a_wrong_setting_names_itself_its_source_and_the_rule(name: str, value: 
         ("MCP_PORT", " 1 ", 1),
         ("API_TIMEOUT", "0.1", 0.1),
         ("API_TIMEOUT", "3600", 3600.0),
+        ("API_MAX_BYTES", "1000", 1000),
+        ("API_MAX_BYTES", "1000000000", 1_000_000_000),
         ("API_BASE_URL", "https://x:65535/a/@b", "https://x:65535/a/@b"),
         ("API_BASE_URL", "http://[::1]:1", "http://[::1]:1"),
         ("MCP_LOG_LEVEL", "critical", "CRITICAL"),
@@ -112,46 +124,65 @@ def test_another_address_to_bind_replaces_only_what_is_given() -> None:
     assert (read.with_bind(None, 8).host, read.with_bind("", None).host) == ("::1", "")
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", "127.0.0.1.example.com", ""])
-def test_an_open_bind_without_authentication_is_refused(host: str) -> None:
+OPEN = [
+    {"MCP_HOST": "0.0.0.0"},
+    {"MCP_HOST": "::"},
+    {"MCP_HOST": "192.0.2.1"},
+    {"MCP_HOST": "example.com"},
+    {"MCP_HOST": "127.0.0.1.example.com"},
+    {"MCP_HOST": "localhost."},
+    {"MCP_HOST": "foo.localhost"},  # a resolver may find that anywhere
+    {"MCP_ALLOWED_HOSTS": "mcp.example.com"},
+    {"MCP_ALLOWED_HOSTS": "mcp.example.com:8443"},
+    {"MCP_ALLOWED_HOSTS": "localhost, 127.0.0.1 mcp"},
+    {"MCP_ALLOWED_HOSTS": "localhost.evil.example"},
+    {"MCP_ALLOWED_HOSTS": "foo.localhost"},
+    {"MCP_ALLOWED_HOSTS": "192.168.1.5"},
+    {"MCP_ALLOWED_HOSTS": "[2001:db8::1]:8000"},
+    {"MCP_ALLOWED_ORIGINS": "https://app.example.com"},
+    {"MCP_ALLOWED_ORIGINS": "http://localhost:3000,http://app.example.com:3000"},
+    {"MCP_ALLOWED_ORIGINS": "https://localhost.evil.example"},
+]
+CLOSED = [
+    {},
+    {"MCP_HOST": "127.0.0.2"},
+    {"MCP_HOST": "::1"},
+    {"MCP_HOST": "localhost"},
+    {"MCP_HOST": "LOCALHOST"},
+    {"MCP_ALLOWED_HOSTS": "localhost:3000 LOCALHOST 127.0.0.2:1 [::1] [::1]:8000"},
+    {"MCP_ALLOWED_ORIGINS": "http://localhost:3000 https://LocalHost http://127.0.0.2 http://[::1]:8000"},
+]
+
+
+@pytest.mark.parametrize("env", OPEN)
+def test_to_be_open_without_authentication_is_refused(env: dict[str, str]) -> None:
+    taking_back = "bind 127.0.0.1" if "MCP_HOST" in env else f"keep to localhost in {next(iter(env))}"
+    with pytest.raises(errors.UsageError, match=f"Set MCP_BEARER_TOKENS, or {taking_back}.$"):
+        inbound.check_bind(load(**env), ())
+    inbound.check_bind(load(**env), ("a-token-that-is-long-enough",))
+
+
+@pytest.mark.parametrize("env", CLOSED)
+def test_loopback_needs_no_token(env: dict[str, str]) -> None:
+    inbound.check_bind(load(**env), ())
+
+
+def test_an_address_that_is_given_empty_is_not_loopback() -> None:
     with pytest.raises(errors.UsageError, match="Set MCP_BEARER_TOKENS, or bind 127"):
-        inbound.check_bind(host, ())
-    inbound.check_bind(host, ("a-token-that-is-long-enough",))
+        inbound.check_bind(load().with_bind("", None), ())
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
-def test_loopback_needs_no_token(host: str) -> None:
-    inbound.check_bind(host, ())
+def test_names_are_taken_as_browsers_write_them() -> None:
+    read = load(
+        MCP_ALLOWED_HOSTS="MCP.Example.com",
+        MCP_ALLOWED_ORIGINS="https://App.Example.com:443 http://app.example.com:80 http://a:443 https://b:80",
+    )
+    assert read.allowed_hosts == ("mcp.example.com",)
+    assert read.allowed_origins == ("https://app.example.com", "http://app.example.com", "http://a:443", "https://b:80")
 
 
-@pytest.mark.parametrize("bad", ["short", "with blank in the middle", "nön-ascii-token-long"])
+@pytest.mark.parametrize("bad", ["short", "fifteen-letters", "with blank in the middle", "nön-ascii-token-long"])
 def test_a_weak_token_is_refused(bad: str) -> None:
-    with pytest.raises(errors.UsageError, match="token 2: at least 16"):
-        credentials.bearer_tokens(sources.Sources({"MCP_BEARER_TOKENS": f"a-token-that-is-long-enough\n{bad}"}))
-
-
-@pytest.mark.anyio
-async def test_tokens_rotate_without_a_restart() -> None:
-    tokens, now = ["first-token-long-enough"], [0.0]
-    verifier = inbound.BearerTokenVerifier(lambda: tuple(tokens), clock=lambda: now[0])
-    first = await verifier.verify_token("first-token-long-enough")
-    assert first is not None
-    tokens.append("second-token-long-enough")
-    now[0] = 1.0
-    second = await verifier.verify_token("second-token-long-enough")
-    assert second is not None
-    assert second.client_id != first.client_id  # sessions of one are not open to the other
-    assert await verifier.verify_token("first-token-long-enough") is not None
-    tokens.remove("first-token-long-enough")
-    now[0] = 2.0
-    assert await verifier.verify_token("first-token-long-enough") is None
-    for wrong in ("", "second-token-long-enoug", "second-token-long-enough ", "\udcff"):
-        assert await verifier.verify_token(wrong) is None
-
-
-@pytest.mark.anyio
-async def test_tokens_that_cannot_be_read_admit_nobody() -> None:
-    def read() -> tuple[str, ...]:
-        raise errors.CredentialError("gone")
-
-    assert await inbound.BearerTokenVerifier(read).verify_token("a-token-that-is-long-enough") is None
+    with pytest.raises(errors.UsageError, match="token 2: at least 16") as raised:
+        credentials.bearer_tokens(sources.Sources({"MCP_BEARER_TOKENS": f"0123456789abcdef\n{bad}"}))
+    assert bad not in str(raised.value)

@@ -29,7 +29,7 @@ class Settings:
     allowed_hosts: tuple[str, ...]
     """Host names, with or without a port, that HTTP clients may use besides those of this machine."""
     allowed_origins: tuple[str, ...]
-    """Origins of web pages that may call the server besides those of this machine."""
+    """Origins of web pages that may call the server from a browser."""
     log_level: str
     api_base_url: str
     api_timeout: float
@@ -73,13 +73,31 @@ class Settings:
             port=self.port if port is None else port,
         )
 
+    def opened_by(self) -> tuple[str, str] | None:
+        """What lets others than this machine reach the server, and what takes that back; None where nothing does.
+
+        Names count as the address does: they say that a proxy or a tunnel stands in front of it.
+        """
+        if not is_loopback(self.host):
+            return "Binding more than loopback", "bind 127.0.0.1"
+        lists = {"MCP_ALLOWED_HOSTS": self.allowed_hosts, "MCP_ALLOWED_ORIGINS": self.allowed_origins}
+        for setting, names in lists.items():
+            if not all(is_loopback(_without_port(name)) for name in names):
+                return f"{setting} with a name of another machine", f"keep to localhost in {setting}"
+        return None
+
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
+    """Whether only this machine can reach `host`. `foo.localhost` does not count: not every resolver keeps it here."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
+
+
+def _without_port(name: str) -> str:
+    """The host of a host name or an origin, either of them with or without a port."""
+    return re.sub(r":[0-9]+$", "", name.rpartition("//")[2]).strip("[]")
 
 
 def port_number(text: str) -> int:
@@ -94,7 +112,7 @@ def port_number(text: str) -> int:
 
 
 def _hosts(text: str) -> tuple[str, ...]:
-    hosts = tuple(re.split(r"[\s,]+", text))
+    hosts = tuple(re.split(r"[\s,]+", text.lower()))  # as clients send them
     for host in hosts:
         if not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]+)?", host):
             raise ValueError("lists something that is not a host name: write mcp.example.com or mcp.example.com:8443.")
@@ -102,11 +120,16 @@ def _hosts(text: str) -> tuple[str, ...]:
 
 
 def _origins(text: str) -> tuple[str, ...]:
-    origins = tuple(re.split(r"[\s,]+", text))
+    origins = re.split(r"[\s,]+", text.lower())
     for origin in origins:
         if not re.fullmatch(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]+)?", origin):
             raise ValueError("lists something that is not an origin: write https://app.example.com, without a path.")
-    return origins
+    return tuple(_as_browsers_write(origin) for origin in origins)
+
+
+def _as_browsers_write(origin: str) -> str:
+    own_port = ":443" if origin.startswith("https:") else ":80"
+    return origin.removesuffix(own_port)
 
 
 def _log_level(text: str) -> str:
