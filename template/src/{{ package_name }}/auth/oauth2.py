@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
@@ -11,13 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
+from ..logs import hide
 from .config import OAuth2Config, discover
-from .errors import ConfigError, LoginRequired, ProtocolError
+from .errors import AuthError, ConfigError, LoginRequired, ProtocolError
 from .pkce import PKCECodeVerifier
 from .responses import OAuth2Token, error_in, parse_object, parse_redirect, parse_token, printable, raise_for_status
-from .transport import Reply, Send, send
+from .transport import DEADLINE, Reply, Send, send
 from .urls import check_url
 
+_SECRETS = ("client_secret", "code", "code_verifier", "device_code", "refresh_token", "token")  # of a form that is sent
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -29,6 +32,10 @@ class AuthorizationRequest:
     state: str = field(repr=False)
     verifier: str = field(repr=False)
     redirect_uri: str | None
+
+    def __post_init__(self) -> None:
+        hide(self.state)
+        hide(self.verifier)
 
 
 class OAuth2Flow:
@@ -181,15 +188,49 @@ class OAuth2Flow:
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
         if config.basic_auth and config.client_secret:
             headers["Authorization"] = _basic(config.client_id, config.client_secret)
+            hide(config.client_secret)
         else:
             form = {**form, "client_id": config.client_id}
             if config.client_secret:
                 form["client_secret"] = config.client_secret
+        for name in _SECRETS:
+            hide(form.get(name, ""))
         return await self._send("POST", url, headers, urlencode(form).encode(), public_only=self._guarded(url))
 
     def _guarded(self, url: str) -> bool:
         """Whether a discovered endpoint lies on a host nobody configured: then it has to be public (SSRF)."""
         return self.config.discover and urlsplit(url).netloc != urlsplit(self.config.issuer).netloc
+
+    # -- what a token that fails may be told apart by
+
+    async def rejects(self, token: str, userinfo_url: str = "", token_url: str = "") -> bool:
+        """Whether the provider's user endpoint answers 401 to this access token.
+
+        False for every other answer, for none within 20 seconds, and where there is no such endpoint. Both URLs are the
+        sign-in's: one that is newer than the sign-in gets no token of it (stops a swapped metadata document).
+        """
+        try:
+            async with asyncio.timeout(DEADLINE):
+                if not userinfo_url and not (token_url and self.config.discover):
+                    userinfo_url = (await self.endpoints()).userinfo_url
+                if not userinfo_url:
+                    return False
+                headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+                reply = await self._send("GET", userinfo_url, headers, public_only=self._guarded(userinfo_url))
+        except (AuthError, TimeoutError):
+            return False
+        return reply.status == 401
+
+    async def moved_from(self, token_url: str) -> bool:
+        """Whether the issuer's metadata, looked up anew, name another token endpoint. False where nobody says."""
+        if not self.config.discover:
+            return False
+        try:
+            async with asyncio.timeout(DEADLINE):
+                found = await discover(self.config, self._send)
+        except (AuthError, TimeoutError):
+            return False
+        return found.token_url != token_url
 
     # -- revocation and account
 
