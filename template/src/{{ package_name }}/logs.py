@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import OrderedDict
+from urllib.parse import quote
 
-_hidden: dict[str, None] = {}
-_MAX_HIDDEN = 1000  # rotated secrets stay hidden; a bound all the same
+_hidden: OrderedDict[str, None] = OrderedDict()
+_MAX_HIDDEN = 1000  # rotated secrets stay hidden; beyond, those that were used longest ago are forgotten
 
 
 def configure(level: str) -> None:
@@ -25,10 +27,15 @@ def configure(level: str) -> None:
 
 def hide(value: str) -> None:
     """Show `***` in place of `value` in every later log line. Values under 6 characters would blot out plain words."""
-    if len(value) >= 6 and value not in _hidden:
-        if len(_hidden) >= _MAX_HIDDEN:
-            _hidden.pop(next(iter(_hidden)))
-        _hidden[value] = None
+    if len(value) < 6:
+        return
+    for form in {value, quote(value, safe="")}:  # as it is, and as it stands in a URL or a form
+        try:
+            _hidden.move_to_end(form)
+        except KeyError:
+            _hidden[form] = None
+    while len(_hidden) > _MAX_HIDDEN:
+        _hidden.popitem(last=False)
 
 
 class _HidingFormatter(logging.Formatter):
