@@ -5,6 +5,7 @@ The way of a request: cli.py → run_stdio or run_http → the SDK → a functio
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import pkgutil
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 # At shutdown, calls that are under way get this many seconds to finish.
 GRACE_SECONDS = 10
+
+# A terminal that closes ends the server as SIGTERM does, unless `nohup` says otherwise.
+_HANGUP = [it for it in signal.Signals if it.name == "SIGHUP" and signal.getsignal(it) == signal.SIG_DFL]
 
 
 def load_tools() -> None:
@@ -69,17 +73,25 @@ async def _serve_stdio() -> None:
         if sys.platform != "win32":  # there, asyncio has no signal receiver and clients end the process outright
             group.start_soon(_exit_on_signal)
         await mcp.run_stdio_async()
+        _finish()
         group.cancel_scope.cancel()
 
 
 async def _exit_on_signal() -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, *_HANGUP) as signals:
         async for _ in signals:
-            break
-    await api.aclose()
-    logging.shutdown()
-    # A thread is blocked in a read of stdin, and nothing but the client can end that.
-    os._exit(0)
+            await api.aclose()
+            _finish()
+            # A thread is blocked in a read of stdin, and nothing but the client can end that.
+            os._exit(0)
+
+
+def _finish() -> None:
+    """Do what Python leaves for its end, such as closing the log, while signals cannot end it any more.
+
+    Clients send SIGTERM soon after they close stdin, and again when they lose patience.
+    """
+    atexit._run_exitfuncs()
 
 
 def run_http(settings: Settings, sources: Sources) -> None:
@@ -120,6 +132,8 @@ def run_http(settings: Settings, sources: Sources) -> None:
     # uvicorn hands the signal on when it is done; a shutdown that was asked for is a success.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
+    for number in _HANGUP:
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGTERM))
     uvicorn.Server(config).run(sockets=[listener])
 
 
