@@ -114,11 +114,11 @@ def sign_in_status() -> dict[str, Any]:
         status = manager().status()
     except ServerError as error:
         return {"configured": False, "signed_in": False, "problems": [str(error)]}
-    return {
-        "configured": True,
-        **status,
-        "problems": [] if status["signed_in"] else [f"Not signed in. Run: {COMMAND} login"],
-    }
+    problem = status["problem"]
+    if not problem and not status["signed_in"]:
+        problem = "Not signed in."
+    problems = [f"{problem} Run: {COMMAND} login"] if problem else []
+    return {"configured": True, **status, "problems": problems}
 
 
 def check_shared(settings: Settings) -> None:

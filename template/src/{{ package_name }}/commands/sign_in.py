@@ -103,6 +103,7 @@ async def _sign_in(args: argparse.Namespace, flow: OAuth2Flow) -> TokenRecord:
         account=account,
         token_url=at.token_url,
         revocation_url=at.revocation_url,
+        userinfo_url=at.userinfo_url,
     )
 
 
@@ -117,7 +118,7 @@ def _status(args: argparse.Namespace) -> int:
         "expires in": "unknown" if left is None else f"{left} seconds" if left > 0 else "expired",
         "refreshable": "yes" if state["refreshable"] else "no",
         "stored in": state["stored_in"],
-        "last error": state["last_error"] or "none",
+        "last error": f"{state['last_error'] or 'none'} {state['problem']}".strip(),
     }
     for name, value in rows.items():
         print(f"{name + ':':13}{value}")
