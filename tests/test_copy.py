@@ -52,7 +52,7 @@ def test_defaults_come_from_the_destination_folder(copie: Copie, template: Path,
         "API_BASE_URL": "https://api.example.com",
         "API_AUTH": "header",
         "API_AUTH_NAME": "X-API-Key",
-        "CHECK_COMMAND": "secrets",
+        "MEND_COMMAND": "secrets",
     }
 
 

@@ -70,6 +70,13 @@ async def test_a_failure_is_one_line_that_says_what_to_do(api: client.ApiClient,
     assert "sentinel" not in message
 
 
+async def test_a_401_may_be_about_one_path(api: client.ApiClient) -> None:
+    with pytest.raises(errors.ServerError) as raised:
+        await api.get_json("/status/401")
+    said = f"it refuses this path, or does not accept the credential. In that case: {answers.COMMAND}"
+    assert str(raised.value) == f"The API answered 401: {said} {answers.MEND_COMMAND}"
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -13,7 +13,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from . import version
-from .answers import CHECK_COMMAND, COMMAND
+from .answers import COMMAND, MEND_COMMAND
 from .credentials import SOURCES
 from .errors import UpstreamError
 from .settings import Settings
@@ -120,7 +120,7 @@ def _what_to_do(response: httpx.Response) -> str:
     if response.is_redirect:
         return f"{answered}, a redirect, which is not followed with a credential. Correct the path, or API_BASE_URL."
     if status == 401:
-        return f"{answered}: it does not accept the credential. Check it: {COMMAND} {CHECK_COMMAND}"
+        return f"{answered}: it refuses this path, or does not accept the credential. In that case: {COMMAND} {MEND_COMMAND}"
     if status == 403:
         return f"{answered}: the credential may not do this."
     if status == 404:
