@@ -213,6 +213,10 @@ async def test_no_more_is_asked_once_the_end_has_begun(provider: FakeProvider, t
 async def test_one_that_only_waits_for_the_lock_is_not_waited_for(provider: FakeProvider, tmp_path: Path) -> None:
     sign_in(provider, tmp_path)
     manager = manager_for(provider, tmp_path)
+    assert await manager.get_token() in provider.access
+    provider.posts.clear()
+    sign_in(provider, tmp_path)
+    manager._fresh = ("", 0.0, 0.0)
     with manager._store.lock(manager._key):
         await waiting(manager)
         began = time.monotonic()

@@ -426,6 +426,17 @@ def test_keyring_makes_one_key_and_keeps_it(keychain: MemoryKeychain) -> None:
     assert (list(keychain.kept), second.source) == (["TOKEN_KEY"], "TOKEN_KEY from OS keyring")
 
 
+def test_each_machine_gets_a_key_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = set()
+    for _ in range(20):
+        keychain = MemoryKeychain()
+        monkeypatch.setattr(signin, "SOURCES", Sources({}, keychain=keychain))  # type: ignore[arg-type]
+        assert signin.cipher(create=True)
+        made.add(base64.b64decode(keychain.kept["TOKEN_KEY"]))
+    assert (len(made), {len(key) for key in made}) == (20, {32})
+    assert len({key[place] for key in made for place in range(32)}) > 100
+
+
 @pytest.mark.parametrize("how", ["absent", "forgets"])
 def test_a_keyring_that_cannot_be_used_gives_no_cipher(keychain: MemoryKeychain, how: str) -> None:
     keychain.how = how

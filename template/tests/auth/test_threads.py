@@ -79,6 +79,51 @@ async def test_ctrl_c_while_the_thread_starts_leaves_no_renewal_behind(
     assert await asyncio.wait_for(manager.get_token(), AT_MOST) in provider.access
 
 
+async def test_ctrl_c_just_after_the_thread_started_confuses_nobody(
+    provider: FakeProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.late = 0.2
+    sign_in(provider, tmp_path)
+    manager = manager_for(provider, tmp_path)
+    start, unheard = threading.Thread.start, list[Any]()
+
+    def start_then_ctrl_c(thread: threading.Thread) -> None:
+        start(thread)
+        if thread.name == "token-renewal" and not unheard:
+            unheard.append("ctrl-c")
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", start_then_ctrl_c)
+    monkeypatch.setattr(threading, "excepthook", unheard.append)
+    with pytest.raises(KeyboardInterrupt):
+        manager._start()
+    assert await asyncio.wait_for(manager.get_token(), AT_MOST) in provider.access
+    assert (unheard, provider.refreshes, provider.reuses) == (["ctrl-c"], 1, 0)
+
+
+@pytest.mark.parametrize("question", [TokenManager.renew, TokenManager.after_401])
+async def test_a_renewal_that_knew_nothing_of_the_401_is_no_answer_to_it(
+    provider: FakeProvider, tmp_path: Path, question: Any
+) -> None:
+    old = sign_in(provider, tmp_path, left=3600)
+    manager = manager_for(provider, tmp_path)
+    load, go = manager._store.load, threading.Event()
+
+    def slow(key: Any) -> Any:
+        assert go.wait(AT_MOST)
+        return load(key)
+
+    manager._store.load = slow  # type: ignore[method-assign]
+    first = asyncio.ensure_future(manager.get_token())
+    await asyncio.sleep(0.02)
+    answer = asyncio.ensure_future(question(manager, old.access_token))
+    await asyncio.sleep(0.02)
+    go.set()
+    assert await asyncio.wait_for(first, AT_MOST) == old.access_token
+    assert await asyncio.wait_for(answer, AT_MOST) != old.access_token
+    assert provider.refreshes == 1
+
+
 @pytest.mark.parametrize("error", [ValueError("a bug"), SystemExit(3), asyncio.CancelledError(), OSError(5, "disk")])
 async def test_whatever_ends_the_renewal_those_who_wait_hear_of_it(
     provider: FakeProvider, tmp_path: Path, error: BaseException
@@ -147,6 +192,7 @@ def test_a_child_of_a_fork_ends_without_its_parents_renewal(provider: FakeProvid
     child = os.fork()
     if child == 0:
         began = time.monotonic()
+        manager._start()  # waits for the lock, which the parent holds
         manager.finish(10)
         os._exit(0 if time.monotonic() - began < 0.5 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

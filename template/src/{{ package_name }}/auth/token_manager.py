@@ -191,6 +191,7 @@ class TokenManager:
         outcome: str | AuthError = _not_renewed("internal")
         try:
             outcome = self._renewal.run(rejected, questioned=questioned)
+            self._quiet_until = float("-inf")
             if questioned and outcome == rejected:
                 self._stands = (outcome, self._monotonic() + _STANDS)
         except BaseException as error:  # a bug or the disk, too: the waiting callers have to hear of it
@@ -222,7 +223,7 @@ class TokenManager:
         now = self._now()
         held = self._renewal.held
         if held.access_token not in ("", rejected) and held.left(now) > 0:
-            self._quiet_until = now.running + max(30.0, min(error.retry_after or 0.0, 600.0))
+            self._quiet_until = now.running + max(30.0, error.retry_after or 0.0)
             return held.access_token
         if isinstance(error, LoginRequired):
             return LoginRequired(f"{error} Run: {self._login}", code=error.code)
