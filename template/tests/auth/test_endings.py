@@ -167,6 +167,18 @@ def test_a_command_that_is_interrupted_twice_saves_the_renewal_first(
     assert stored(provider, tmp_path / "data").refresh_token in provider.live
 
 
+def test_a_command_that_only_waits_for_the_lock_ends_at_once(
+    provider: FakeProvider, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    process = start("token-works")
+    manager = manager_for(provider, tmp_path / "data")
+    with manager._store.lock(manager._key):
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=15)
+    assert provider.posts == []
+
+
 async def waiting(manager: TokenManager) -> None:
     import asyncio
 
