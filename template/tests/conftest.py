@@ -39,6 +39,7 @@ def closed_env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "MCP_SECRETS_DIR": str(folder),
         "MCP_DATA_DIR": str(folder),
         "MCP_KEYRING": "off",
+        "HTTPS_PROXY": "http://127.0.0.1:1",  # nobody outside this machine is asked about a token
     }
 
 

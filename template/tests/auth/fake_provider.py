@@ -34,6 +34,8 @@ class FakeProvider:
     rotate: bool = True
     send_iss: bool = True
     delay: float = 0.0
+    late: float = 0.0  # seconds for which an answer is on its way: what it says holds already
+    user_status: int = 0  # what the user endpoint answers to every token, instead of 200 or 401
     interval: int = 5  # seconds between the questions of a device
     consent: bool = False  # show a page to click on; otherwise consent is given at once
     client_auth: tuple[str, ...] = ("client_secret_post", "client_secret_basic")  # how a secret is accepted
@@ -229,6 +231,9 @@ class Handler(BaseHTTPRequestHandler):
         elif url.path.endswith(("/user", "/userinfo")):
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
             known = token in self.provider.access
+            if p.user_status:
+                self.answer(p.user_status, {}, {"login": "ada"})
+                return
             self.answer(200 if known else 401, {}, {"login": "ada"} if known else {"message": "Bad credentials"})
         else:
             self.answer(404, {}, {"message": "Not Found"})
@@ -271,6 +276,8 @@ class Handler(BaseHTTPRequestHandler):
             )
         else:
             status, body = p.token(form, self.headers.get("Authorization", ""))
+            if p.late:
+                time.sleep(p.late)
             if p.style == "github" and "error" in body:
                 status = 200  # GitHub reports failures with 200
             self.answer(status, {}, body)

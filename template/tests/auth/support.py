@@ -55,8 +55,26 @@ def sign_in(p: FakeProvider, tmp_path: Path, left: float = 0.0, **more: Any) -> 
 
 
 def manager_for(p: FakeProvider, tmp_path: Path, **more: Any) -> TokenManager:
-    flow = more.pop("flow", None) or flow_for(p)
+    of_the_flow = {name: more.pop(name) for name in ("send", "clock", "userinfo_url") if name in more}
+    flow = more.pop("flow", None) or flow_for(p, **of_the_flow)
     return TokenManager(flow, store=store_at(tmp_path), command="demo", **more)
+
+
+class Clock:
+    """Running time and what time it is, which pass together unless one of them is moved alone."""
+
+    def __init__(self) -> None:
+        self.running = 1000.0
+        self.wall = time.time()
+
+    def passes(self, seconds: float) -> None:
+        self.running += seconds
+        self.wall += seconds
+
+    @property
+    def both(self) -> dict[str, Any]:
+        """For `manager_for`."""
+        return {"monotonic": lambda: self.running, "clock": lambda: self.wall, "jitter": lambda: 0.0}
 
 
 def stored(p: FakeProvider, tmp_path: Path) -> TokenRecord:

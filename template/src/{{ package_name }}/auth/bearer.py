@@ -11,11 +11,12 @@ from .token_manager import TokenManager
 
 
 class BearerAuth(httpx.Auth):
-    """Adds the token; on a 401 renews it once and repeats the request once (RFC 6750 section 3).
+    """Adds the token; after a 401 repeats the request once if there is another (RFC 6750 section 3).
 
     The token goes only to the origin of `base_url`: a client that is handed an absolute URL of another host would
-    otherwise send it there. A 401 means not executed, so repeating is safe; a second 401 is returned as it is, and so
-    is the first when the request body was a stream that cannot be sent again.
+    otherwise send it there. A 401 means not executed, so repeating is safe. It is returned as it is when the token is
+    not at fault (`TokenManager.after_401` tells), the second time, and when the request body was a stream that cannot
+    be sent again.
     """
 
     def __init__(self, manager: TokenManager, base_url: str) -> None:
@@ -30,7 +31,9 @@ class BearerAuth(httpx.Auth):
         token = await self._manager.get_token()
         response = yield _signed(request, token)
         if self._may_repeat(request, response):
-            yield _signed(request, await self._manager.renew(token))
+            other = await self._manager.after_401(token)
+            if other != token:
+                yield _signed(request, other)
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """The same for an `httpx.Client`, in a thread without an event loop (tools that are plain functions)."""
@@ -40,7 +43,9 @@ class BearerAuth(httpx.Auth):
         token = asyncio.run(self._manager.get_token())
         response = yield _signed(request, token)
         if self._may_repeat(request, response):
-            yield _signed(request, asyncio.run(self._manager.renew(token)))
+            other = asyncio.run(self._manager.after_401(token))
+            if other != token:
+                yield _signed(request, other)
 
     def _may_repeat(self, request: httpx.Request, response: httpx.Response) -> bool:
         same = _origin(response.url) == self._origin  # a 401 of a host redirected to says nothing of this token
@@ -48,7 +53,7 @@ class BearerAuth(httpx.Auth):
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port or {"https": 443, "http": 80}.get(url.scheme)
+    return url.scheme, url.host, url.port  # httpx leaves out a port that goes without saying
 
 
 def _signed(request: httpx.Request, token: str) -> httpx.Request:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import secrets
@@ -10,15 +11,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
+from ..logs import hide
 from .client_auth import POST, authenticate, basic
 from .config import OAuth2Config
 from .discovery import discover
-from .errors import ConfigError, LoginRequired, ProtocolError
+from .errors import AuthError, ConfigError, LoginRequired, ProtocolError
 from .pkce import PKCECodeVerifier
 from .responses import OAuth2Token, error_in, parse_object, parse_redirect, parse_token, printable, raise_for_error
-from .transport import Reply, Send, send
+from .transport import DEADLINE, Reply, Send, send
 from .urls import check_url
 
+_SECRETS = ("client_secret", "code", "code_verifier", "device_code", "refresh_token", "token")  # of a form that is sent
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # Parameters of ours, and those that would replace them (RFC 9101), send the answer elsewhere or put a secret into a URL.
 # In lower case: some servers do not mind.
@@ -36,6 +39,10 @@ class AuthorizationRequest:
     state: str = field(repr=False)
     verifier: str = field(repr=False)
     redirect_uri: str | None
+
+    def __post_init__(self) -> None:
+        hide(self.state)
+        hide(self.verifier)
 
 
 class OAuth2Flow:
@@ -192,6 +199,9 @@ class OAuth2Flow:
         method = auth_method or config.token_endpoint_auth_method or POST
         headers, fields = authenticate(method, config.client_id, config.client_secret)
         headers |= {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+        hide(config.client_secret or "")
+        for name in _SECRETS:
+            hide(form.get(name, ""))
         return await self._exchange("POST", url, headers, urlencode(form | fields).encode())
 
     async def _exchange(self, method: str, url: str, headers: dict[str, str], body: bytes = b"") -> Reply:
@@ -203,6 +213,37 @@ class OAuth2Flow:
     def _guarded(self, url: str) -> bool:
         """Whether a discovered endpoint lies on a host nobody configured: then it has to be public (SSRF)."""
         return self.config.discover and urlsplit(url).netloc != urlsplit(self.config.issuer).netloc
+
+    # -- what a token that fails may be told apart by
+
+    async def rejects(self, token: str, userinfo_url: str = "", token_url: str = "") -> bool:
+        """Whether the provider's user endpoint answers 401 to this access token.
+
+        False for every other answer, for none within 20 seconds, and where there is no such endpoint. Both URLs are the
+        sign-in's: one that is newer than the sign-in gets no token of it (stops a swapped metadata document).
+        """
+        try:
+            async with asyncio.timeout(DEADLINE):
+                if not userinfo_url and not (token_url and self.config.discover):
+                    userinfo_url = (await self.endpoints()).userinfo_url
+                if not userinfo_url:
+                    return False
+                headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+                reply = await self._exchange("GET", userinfo_url, headers)
+        except (AuthError, TimeoutError):
+            return False
+        return reply.status == 401
+
+    async def moved_from(self, token_url: str) -> bool:
+        """Whether the issuer's metadata, looked up anew, name another token endpoint. False where nobody says."""
+        if not self.config.discover:
+            return False
+        try:
+            async with asyncio.timeout(DEADLINE):
+                found = await discover(self.config, self._exchange)
+        except (AuthError, TimeoutError):
+            return False
+        return found.token_url != token_url
 
     # -- revocation and account
 

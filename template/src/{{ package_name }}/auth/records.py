@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import quote
 
+from ..logs import hide
+
 
 class RecordKey(NamedTuple):
     """Whose sign-in a record is. The whole key is authenticated with the record."""
@@ -32,7 +34,9 @@ class TokenRecord:
     """A stored sign-in. Times are seconds since the epoch; `repr` shows no token.
 
     `state` is "ok" or "needs_login" with `reason`, a code. `attempt` marks a refresh that was started with this refresh
-    token and whose answer is not stored: a process that finds it knows what happened.
+    token and whose answer is not stored: a process that finds it knows what happened. `renewed` tells a token of a
+    renewal from one of a sign-in. `trouble` is why it cannot be renewed at present, a code; the sign-in is kept. Logs
+    hide both tokens from now on.
     """
 
     access_token: str = field(repr=False)
@@ -48,3 +52,10 @@ class TokenRecord:
     state: str = "ok"
     reason: str = ""
     attempt: float | None = None
+    renewed: bool = False
+    trouble: str = ""
+    userinfo_url: str = ""
+
+    def __post_init__(self) -> None:
+        hide(self.access_token)
+        hide(self.refresh_token or "")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
+from ..logs import hide
 from .errors import AuthError, ConfigError, LoginRequired, ProtocolError, TransientAuthError
 from .transport import Reply
 
@@ -32,7 +33,7 @@ _SETTINGS = frozenset(
 
 @dataclass(frozen=True)
 class OAuth2Token:
-    """A token response (RFC 6749 section 5.1). `repr` shows no token.
+    """A token response (RFC 6749 section 5.1). `repr` shows no token, and logs hide both from now on.
 
     `expires_in` is in seconds, `expires_at` in seconds since the epoch; both None when the provider did not say: then
     the token is good until the API answers 401.
@@ -44,6 +45,10 @@ class OAuth2Token:
     expires_at: float | None = None
     scopes: tuple[str, ...] = ()
     token_type: str = "Bearer"  # noqa: S105 - a kind of token, none itself
+
+    def __post_init__(self) -> None:
+        hide(self.access_token)
+        hide(self.refresh_token or "")
 
 
 def parse_object(reply: Reply, provider: str) -> dict[str, Any]:

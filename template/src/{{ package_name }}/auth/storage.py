@@ -14,8 +14,9 @@ from typing import Any
 from .errors import ConfigError, LoginRequired, TransientAuthError
 from .keys import Cipher
 from .records import RecordKey, TokenRecord
+from .renewal import LONGEST
 
-_LOCK_WAIT = 30.0  # seconds; longer than one refresh may take
+_LOCK_WAIT = LONGEST + 10.0  # seconds; who waits for a renewal has to see its end
 # Neither a symlink is followed nor a fifo waited for.
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
@@ -100,15 +101,15 @@ class FileStore:
         return found.st_ino, found.st_mtime_ns, found.st_size
 
     @contextmanager
-    def lock(self, key: RecordKey) -> Iterator[None]:
-        """Exclude every other holder on this machine; TransientAuthError after 30 seconds of waiting.
+    def lock(self, key: RecordKey, wait: float = _LOCK_WAIT) -> Iterator[None]:
+        """Exclude every other holder on this machine; TransientAuthError after `wait` seconds.
 
         The lock is on a file of its own: one on the record would be lost with the inode at each replace.
         """
         from filelock import FileLock, Timeout
 
         self._ready_directory()
-        lock = FileLock(self.directory / f"{key.file_name}.lock", timeout=_LOCK_WAIT, mode=0o600, poll_interval=0.02)
+        lock = FileLock(self.directory / f"{key.file_name}.lock", timeout=wait, mode=0o600, poll_interval=0.02)
         try:
             held = lock.acquire()
         except Timeout:
@@ -176,7 +177,7 @@ class MemoryStore(dict[RecordKey, TokenRecord]):
     def stamp(self, key: RecordKey) -> object:
         return id(self.get(key))
 
-    def lock(self, key: RecordKey) -> AbstractContextManager[None]:
+    def lock(self, key: RecordKey, wait: float = _LOCK_WAIT) -> AbstractContextManager[None]:
         return nullcontext()  # the manager does one thing at a time
 
 

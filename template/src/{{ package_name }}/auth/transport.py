@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import httpx
 
 MAX_BODY = 1024 * 1024  # bytes
+DEADLINE = 20.0  # seconds for a whole exchange; how long a renewal may take follows from it
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,12 @@ Send = Callable[..., Awaitable[Reply]]  # as `send`
 
 
 async def send(
-    method: str, url: str, headers: dict[str, str], body: bytes = b"", public_only: bool = False, deadline: float = 20
+    method: str,
+    url: str,
+    headers: dict[str, str],
+    body: bytes = b"",
+    public_only: bool = False,
+    deadline: float = DEADLINE,
 ) -> Reply:
     """Send one request and return what came back within `deadline` seconds and MAX_BODY bytes.
 

@@ -49,7 +49,8 @@ def check(url: str, *, alive_only: bool, without_sign_in: bool = False) -> int:
         print("ready")
         return 0
     reasons = body.get("reasons")
-    if without_sign_in and reasons == ["sign-in: missing"]:
+    person = isinstance(reasons, list) and all(str(it).startswith("sign-in: ") for it in reasons)
+    if without_sign_in and person and reasons != ["sign-in: unreadable"]:
         print("ready, but for a sign-in")
         return 0
     why = "; ".join(map(str, reasons)) if isinstance(reasons, list) else _why(status, body)
