@@ -237,10 +237,11 @@ def test_the_key_of_the_api_is_judged_by_how_it_travels() -> None:
         in_header = answers.API_AUTH in ("header", "bearer") and number == 0
         a_password = answers.API_AUTH == "basic" and number < 2
         assert accepted(name, "plain")
-        assert accepted(name, "schlüssel") is not in_header
+        for value in ("schlüssel", "w\u00e9", "\u20ac"):
+            assert accepted(name, value) is not in_header
         for value in (" padded", "padded ", "'quoted'"):
             assert accepted(name, value) is a_password
-        for value in ("line\nbreak", "tab\t", "bell\x07"):
+        for value in ("two\nlines", "tab\there", "bell\x07", "nul\x00", "del\x7f"):
             assert not accepted(name, value)
 
 

@@ -356,7 +356,7 @@ def test_the_health_command_says_why_there_is_no_answer(run: Run) -> None:
         ),
         ([], {"MCP_BEARER_TOKENS": "weak"}, 2, "MCP_BEARER_TOKENS, token 1: at least 16"),
         ([], {}, 1, "(Address already in use). Try another: "),
-        (["--host", "a..b"], {"MCP_BEARER_TOKENS": TOKEN}, 1, "of MCP_HOST (not an address). Try another: "),
+        (["--host", "a..b"], {"MCP_BEARER_TOKENS": TOKEN}, 1, "MCP_HOST, or --host, is no address of this machine. "),
     ],
 )
 def test_a_refusal_at_start_is_one_line(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pkg import answers, cli, credentials, errors, server
+from pkg import answers, cli, connections, credentials, errors
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -54,7 +54,7 @@ def test_a_wrong_setting_is_named_and_not_repeated(
 @pytest.mark.parametrize("name", ["0.0.0.0.SECRET", "SECRET..example", f"{'a' * 64}.SECRET", "SECRET\0"])
 def test_a_host_that_cannot_be_bound_is_not_repeated(name: str) -> None:
     with pytest.raises(errors.ServerError, match=r"^MCP_HOST, or --host, is no address") as raised:
-        server._listen(name.replace("SECRET", SECRET), 0)
+        connections.listen(name.replace("SECRET", SECRET), 0)
     assert (raised.value.exit_code, raised.value.__suppress_context__) == (1, True)
 
 
@@ -62,7 +62,7 @@ def test_a_host_that_cannot_be_bound_is_not_repeated(name: str) -> None:
 def test_an_open_bind_is_refused_without_its_name(host: str, run: Run) -> None:
     done = run("serve", "--http", "--port", "0", MCP_HOST=host)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert done.stderr.startswith(f"{answers.COMMAND}: Binding anything but loopback ")
+    assert done.stderr.startswith(f"{answers.COMMAND}: Binding more than loopback ")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any, cast
 import httpx
 
 from . import logs
-from .answers import CHECK_COMMAND, COMMAND
+from .answers import COMMAND, MEND_COMMAND
 from .errors import UpstreamError
 
 MAX_DEPTH = 100  # of arrays and objects; SDKs and clients give up somewhere between 64 and 1,000
@@ -127,6 +127,7 @@ def decoded_json(response: httpx.Response) -> Any:
     """
     if not response.content:
         return None
+    too_deep = UpstreamError(f"The API's answer is nested more than {MAX_DEPTH} deep. Ask for a part of it.")
     text = _ESCAPES.sub(_whole_characters, _text(response))
     try:
         value = json.loads(text, parse_float=_finite, parse_constant=lambda _: None)
@@ -137,12 +138,9 @@ def decoded_json(response: httpx.Response) -> Any:
             "The API's answer has a number of thousands of digits, which cannot be read. Ask for something else."
         ) from None
     except RecursionError:
-        value = None
-        deep = True
-    else:
-        deep = _is_deeper(value, MAX_DEPTH)
-    if deep:
-        raise UpstreamError(f"The API's answer is nested more than {MAX_DEPTH} deep. Ask for a part of it.")
+        raise too_deep from None
+    if _is_deeper(value, MAX_DEPTH):
+        raise too_deep
     return value
 
 
@@ -189,7 +187,7 @@ def what_to_do(response: httpx.Response) -> str:
     if response.is_redirect:
         return f"{answered}, a redirect, which is not followed with a credential. Correct the path, or API_BASE_URL."
     if status == 401:
-        return f"{answered}: it does not accept the credential. Check it: {COMMAND} {CHECK_COMMAND}"
+        return f"{answered}: it refuses this path, or does not accept the credential. In that case: {COMMAND} {MEND_COMMAND}"
     if status == 429:
         return f"{answered}: too many requests. Try again {_when(response)}."
     if status >= 500:
@@ -218,7 +216,7 @@ def _quoted(response: httpx.Response) -> str:
         return ""
     words = "".join(letter if letter.isprintable() else " " for letter in words)
     words = re.sub('["“”„‟＂]', "'", " ".join(words.split()))
-    words = logs.blotted(words)
+    words = logs.blot(words)
     if len(words) > MAX_WORDS:
         words = words[: MAX_WORDS - 1] + "…"
     return f' The API says: "{words}"' if words else ""

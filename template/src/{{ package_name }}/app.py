@@ -70,14 +70,13 @@ def _in_one_text(fn: Callable[..., Any], structured: bool) -> Callable[..., Any]
             text = json.dumps(result, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         except (TypeError, ValueError):  # more than JSON, such as an image: the SDK knows what to do
             return result
-        on_the_wire = len(json.dumps(text, ensure_ascii=False).encode())
         content = None
         if structured:
             content = result if isinstance(result, dict) else {"result": result}
-            on_the_wire += len(text.encode())
-        if on_the_wire > MAX_RESULT_BYTES:
+        answer = CallToolResult(content=[TextContent(text=text)], structured_content=content)
+        if len(answer.model_dump_json().encode()) > MAX_RESULT_BYTES:
             raise ServerError("The result is more than 1 MB, which clients may drop: ask for less, such as one page.")
-        return CallToolResult(content=[TextContent(text=text)], structured_content=content)
+        return answer
 
     return tool
 

@@ -70,6 +70,9 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, ValueError):  # a ValueError quotes the name
+        raise ServerError("MCP_HOST, or --host, is no address of this machine. Write 127.0.0.1 or 0.0.0.0.") from None
+    try:
         # asyncio sets TCP_NODELAY only where the protocol number is given; without it calls take 40 ms longer.
         listener = socket.socket(family, kind, socket.IPPROTO_TCP)
         if os.name == "posix":
@@ -77,10 +80,9 @@ def listen(host: str, port: int) -> socket.socket:
         if sys.platform == "linux":  # elsewhere, whoever does not read an answer holds a socket
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_SECONDS * 1000))
         listener.bind(address)
-    except (OSError, UnicodeError) as error:  # the latter for a host that can be no name
-        reason = getattr(error, "strerror", None) or "not an address"
+    except OSError as error:
         raise ServerError(
-            f"Cannot listen on port {port} of MCP_HOST ({reason}). Try another: {COMMAND} serve --http --port 0"
+            f"Cannot listen on {address[0]} port {port} ({error.strerror}). Try another: {COMMAND} serve --http --port 0"
         ) from None
     listener.listen(2048)
     return listener

@@ -1,4 +1,4 @@
-"""What the environment says about HTTP for every library: proxies and certificates.
+"""What the environment says about proxies and certificates.
 
 httpx reads these variables when a client is made, and fails there with a traceback that names none of them.
 """
@@ -20,61 +20,15 @@ def check_http_environment() -> None:
     Raises:
         UsageError: names the variable and what to do, never its value: a proxy's address may hold a password.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # an empty one: loading the usual certificates takes a while
-    _check_certificates(context)
-    _check_key_log(context)
-    _check_proxies(context)
-
-
-def proxy_for(url: str) -> str | None:
-    """The proxy that requests to `url` go through, if the environment names one."""
-    parts = urlsplit(url)
-    if proxy_bypass(parts.hostname or "") or proxy_bypass(parts.netloc):
-        return None
-    proxies = getproxies()
-    address = proxies.get(parts.scheme) or proxies.get("all")
-    return f"http://{address}" if address and "://" not in address else address
-
-
-def _check_certificates(context: ssl.SSLContext) -> None:
-    file = os.environ.get("SSL_CERT_FILE")
-    folder = os.environ.get("SSL_CERT_DIR")
-    if file:
-        if not os.path.isabs(file) or not os.path.isfile(file):
-            raise UsageError("SSL_CERT_FILE is not the whole path of a file. Correct it, or unset it.")
-        try:
-            context.load_verify_locations(file)
-        except OSError as error:
-            reason = "cannot be read" if isinstance(error, PermissionError) else "holds no certificate in PEM form"
-            raise UsageError(f"The file that SSL_CERT_FILE names {reason}. Correct it, or unset it.") from None
-    elif folder and not any(_holds_certificates(path) for path in folder.split(os.pathsep)):
-        raise UsageError(
-            "SSL_CERT_DIR is not the whole path of a folder with certificates, named as `openssl rehash` does. "
-            "Correct it, or unset it."
-        )
-
-
-def _holds_certificates(path: str) -> bool:
-    try:
-        names = os.listdir(path) if os.path.isabs(path) else []
-    except OSError:
-        return False
-    return any(re.fullmatch(r"[0-9a-f]{8}\.[0-9]+", name) for name in names)
-
-
-def _check_key_log(context: ssl.SSLContext) -> None:
-    file = os.environ.get("SSLKEYLOGFILE")
-    if not file:
-        return
-    try:
-        context.keylog_filename = file
-    except OSError:
-        raise UsageError("The file that SSLKEYLOGFILE names cannot be written. Correct it, or unset it.") from None
-
-
-def _check_proxies(context: ssl.SSLContext) -> None:
     import httpx
 
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # an empty one: loading the usual certificates takes a while
+    file = os.environ.get("SSL_CERT_FILE")
+    folders = os.environ.get("SSL_CERT_DIR")
+    if file and not _is_certificate_file(file, context):
+        raise UsageError("SSL_CERT_FILE is not the whole path of a file with certificates. Correct it, or unset it.")
+    if folders and not file and not any(_is_whole_folder(path) for path in folders.split(os.pathsep)):
+        raise UsageError("SSL_CERT_DIR is not the whole path of a folder. Correct it, or unset it.")
     proxies = getproxies()
     if "*" in [host.strip() for host in proxies.get("no", "").split(",")]:
         return  # they all go unused
@@ -94,6 +48,30 @@ def _check_proxies(context: ssl.SSLContext) -> None:
         ) from None
 
 
+def proxy_for(url: str) -> str | None:
+    """The proxy that requests to `url` go through, if the environment names one."""
+    parts = urlsplit(url)
+    if proxy_bypass(parts.hostname or "") or proxy_bypass(parts.netloc):
+        return None
+    proxies = getproxies()
+    address = proxies.get(parts.scheme) or proxies.get("all")
+    return f"http://{address}" if address and "://" not in address else address
+
+
+def _is_certificate_file(path: str, context: ssl.SSLContext) -> bool:
+    if not os.path.isabs(path) or not os.path.isfile(path):  # a pipe would be waited for
+        return False
+    try:
+        context.load_verify_locations(path)
+    except OSError:
+        return False
+    return True
+
+
+def _is_whole_folder(path: str) -> bool:
+    return os.path.isabs(path) and os.path.isdir(path)
+
+
 def _is_usable_proxy(address: str, context: ssl.SSLContext) -> bool:
     import httpx
 
@@ -107,8 +85,5 @@ def _is_usable_proxy(address: str, context: ssl.SSLContext) -> bool:
 
 
 def _variable(name: str) -> str:
-    """The name as it is spelt in the environment; lower case wins there. Elsewhere the system's settings say it."""
-    spellings = [spelling for spelling, value in os.environ.items() if value and spelling.lower() == name]
-    if not spellings:
-        return f"The system's proxy setting ({name})"
-    return name if name in spellings else spellings[-1]
+    """The name as it is spelt in the environment; lower case wins there."""
+    return name if os.environ.get(name) else name.upper()

@@ -15,6 +15,8 @@ from .sources import Sources
 
 T = TypeVar("T")
 
+_HOST = r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]+)?"
+
 # Decoded, JSON takes up to 30 times its bytes: with ten such answers at once the server stays within its container's 512 MB.
 DEFAULT_MAX_BYTES = 1_000_000
 
@@ -112,24 +114,20 @@ def port_number(text: str) -> int:
 
 
 def _hosts(text: str) -> tuple[str, ...]:
-    hosts = tuple(re.split(r"[\s,]+", text.lower()))  # as clients send them
-    for host in hosts:
-        if not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]+)?", host):
-            raise ValueError("lists something that is not a host name: write mcp.example.com or mcp.example.com:8443.")
-    return hosts
+    return _listed(text, _HOST, "a host name: write mcp.example.com or mcp.example.com:8443.")
 
 
 def _origins(text: str) -> tuple[str, ...]:
-    origins = re.split(r"[\s,]+", text.lower())
-    for origin in origins:
-        if not re.fullmatch(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]+)?", origin):
-            raise ValueError("lists something that is not an origin: write https://app.example.com, without a path.")
-    return tuple(_as_browsers_write(origin) for origin in origins)
+    origins = _listed(text, f"https?://{_HOST}", "an origin: write https://app.example.com, without a path.")
+    # Browsers leave out the scheme's own port.
+    return tuple(re.sub("^(https://.*):443$|^(http://.*):80$", r"\1\2", origin) for origin in origins)
 
 
-def _as_browsers_write(origin: str) -> str:
-    own_port = ":443" if origin.startswith("https:") else ":80"
-    return origin.removesuffix(own_port)
+def _listed(text: str, pattern: str, rule: str) -> tuple[str, ...]:
+    names = tuple(re.split(r"[\s,]+", text.lower()))  # as clients send them
+    if not all(re.fullmatch(pattern, name) for name in names):
+        raise ValueError(f"lists something that is not {rule}")
+    return names
 
 
 def _log_level(text: str) -> str:

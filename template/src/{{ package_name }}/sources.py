@@ -58,7 +58,7 @@ class Sources:
         self._environ = os.environ if environ is None else environ
         self._keychain = keychain or Keychain()
         self.project_dir = project_dir or _project_dir()
-        self._env_file: tuple[tuple[Path, int, int], dict[str, str]] | None = None
+        self._env_file: tuple[str, dict[str, str]] | None = None
 
     def setting(self, name: str) -> Found | None:
         """The value of a setting, which is no secret. None where it is not set or empty.
@@ -137,18 +137,15 @@ class Sources:
 
     def _parsed(self, path: Path) -> dict[str, str]:
         try:
-            found = path.stat()
-            stamp = (path, found.st_mtime_ns, found.st_size)
-            if self._env_file is None or self._env_file[0] != stamp:
-                from dotenv import dotenv_values
-
-                # No interpolation: a `$` in a password is a `$`.
-                values = dotenv_values(stream=io.StringIO(_read_text(path)), interpolate=False)
-                self._env_file = stamp, {key: value for key, value in values.items() if value}
-        except PermissionError:
-            raise _unreadable(path) from None
+            text = _read_text(path)
         except (OSError, UnicodeDecodeError) as error:
-            raise CredentialError(f"{path} cannot be read ({_reason(error)}). Write it anew, as UTF-8 text.") from None
+            raise _unreadable(path, error, "it") from None
+        if self._env_file is None or self._env_file[0] != text:
+            from dotenv import dotenv_values
+
+            # No interpolation: a `$` in a password is a `$`.
+            values = dotenv_values(stream=io.StringIO(text), interpolate=False)
+            self._env_file = text, {key: value for key, value in values.items() if value}
         return self._env_file[1]
 
 
@@ -198,16 +195,13 @@ def _read_secret_file(name: str, path: Path, *, must_exist: bool) -> Found | Non
         if not must_exist:
             return None
         raise CredentialError(f"{name}_FILE names no file that exists. Create it, or unset {name}_FILE.") from None
-    except PermissionError:
-        raise _unreadable(path) from None
     except IsADirectoryError:
         mend = "Put a file in its place."
         if _is_mounted(path):
             mend = f"Run on the host: rmdir secrets/{path.name} && {COMMAND} secrets files && docker compose up --force-recreate"
         raise CredentialError(f"{path} is a directory, so {name} cannot be read. {mend}") from None
     except (OSError, UnicodeDecodeError) as error:
-        where = path if os.path.lexists(path) else f"The file of {name}"
-        raise CredentialError(f"{where} cannot be read ({_reason(error)}). Write {name} to a file anew.") from None
+        raise _unreadable(path, error, name) from None
     # Editors and `echo` end a file with a line break that is not part of the secret.
     value = text.removesuffix("\n").removesuffix("\r")
     if not value and name in MAY_BE_EMPTY and not must_exist:
@@ -218,8 +212,12 @@ def _read_secret_file(name: str, path: Path, *, must_exist: bool) -> Found | Non
     return Found(value, str(path))
 
 
-def _unreadable(path: Path) -> CredentialError:
-    """Says who may not read what, and the command that mends it."""
+def _unreadable(path: Path, error: Exception, content: str) -> CredentialError:
+    """Says what is wrong, without the bytes that it went wrong on; or who may not read what, and what mends it."""
+    if not isinstance(error, PermissionError):
+        reason = (error.strerror or "input/output error") if isinstance(error, OSError) else "not UTF-8 text"
+        where = path if os.path.lexists(path) else f"The file of {content}"
+        return CredentialError(f"{where} cannot be read ({reason}). Write {content} anew, to a file of UTF-8 text.")
     uid = os.geteuid() if hasattr(os, "geteuid") else "this user"
     try:
         found = path.stat()
@@ -238,11 +236,6 @@ def _unreadable(path: Path) -> CredentialError:
 def _is_mounted(path: Path) -> bool:
     """Whether Docker put the file there, from `secrets/` in the project's folder: only the host can mend it."""
     return path.parent == Path(CONTAINER_SECRETS)
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, without the bytes that it went wrong on."""
-    return (error.strerror or "input/output error") if isinstance(error, OSError) else "not UTF-8 text"
 
 
 def _project_dir() -> Path | None:

@@ -141,6 +141,8 @@ class FakeProvider:
         if authorization:
             if form.keys() & {"client_id", "client_secret"} or "client_secret_basic" not in self.client_auth:
                 return False
+            if not authorization.startswith("Basic "):
+                return False
             pair = base64.b64decode(authorization.removeprefix("Basic ")).decode().split(":", 1)
             identity, secret = (unquote(part) for part in pair)
         elif secret is not None and "client_secret_post" not in self.client_auth:

@@ -86,7 +86,7 @@ def test_what_a_sign_in_sends_is_hidden(provider: FakeProvider, said: Callable[[
 
 
 def test_a_secret_for_basic_is_hidden(provider: FakeProvider, said: Callable[[str], str]) -> None:
-    flow = flow_for(provider, client_secret="a-basic-secret", basic_auth=True)
+    flow = flow_for(provider, client_secret="a-basic-secret", token_endpoint_auth_method="client_secret_basic")
     asyncio.run(flow.post(f"{provider.base}/token", {"grant_type": "none"}))
     hidden(said, "a-basic-secret")
 

@@ -396,12 +396,12 @@ async def test_the_record_is_marked_while_the_provider_is_asked(provider: FakePr
     flow = flow_for(provider)
     ask = flow.refresh_token
 
-    async def refresh_token(refresh_token: str | None, token_url: str = "") -> Any:
+    async def refresh_token(refresh_token: str | None, token_url: str = "", auth_method: str = "") -> Any:
         marks.append(stored(provider, tmp_path))
         with pytest.raises(TransientAuthError) as caught, store_at(tmp_path).lock(key_of(flow), 0.05):
             pass  # the lock is held: nobody else renews it now
         assert caught.value.code == "lock_timeout"
-        return await ask(refresh_token, token_url)
+        return await ask(refresh_token, token_url, auth_method)
 
     flow.refresh_token = refresh_token  # type: ignore[method-assign]
     began = time.time()
@@ -463,7 +463,9 @@ async def test_an_unanswered_token_is_sent_twice_and_an_unsent_one_three_times(
         left = list(faults)
         slept: list[float] = []
 
-        async def fails(refresh_token: str | None, token_url: str = "", left: list[Any] = left) -> Any:
+        async def fails(
+            refresh_token: str | None, token_url: str = "", auth_method: str = "", left: list[Any] = left
+        ) -> Any:
             raise left.pop(0)
 
         flow.refresh_token = fails  # type: ignore[method-assign]

@@ -232,7 +232,7 @@ class Renewal:
         answers: list[OAuth2Token] = []
 
         async def ask() -> None:
-            answers.append(await self._flow.refresh_token(record.refresh_token, record.token_url))
+            answers.append(await self._flow.refresh_token(record.refresh_token, record.token_url, record.token_auth))
 
         try:
             asyncio.run(ask())

@@ -44,9 +44,7 @@ def start_command() -> list[str]:
     """
     suffix = ".exe" if sys.platform == "win32" else ""
     folder, name = os.path.split(sys.argv[0])
-    of_user = sysconfig.get_path(
-        "scripts", sysconfig.get_preferred_scheme("user")
-    )  # where `pip install --user` puts it
+    of_user = sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user"))  # `pip install --user`
     folders = [sysconfig.get_path("scripts"), of_user]
     if folder and name.removesuffix(suffix) == COMMAND:  # a bare name does not say where the command is
         folders.insert(0, os.path.abspath(folder))
