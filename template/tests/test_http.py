@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -426,6 +427,18 @@ def test_sigterm_ends_it_with_success_and_no_secret_in_the_log(serve: Serve) -> 
     for secret in (TOKEN, *VALUES.values()):
         assert secret not in log
         assert secret not in answered.text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_that_comes_before_uvicorn_listens_ends_it_too(number: str, process_env: dict[str, str]) -> None:
+    early = f"import gc, os, signal; gc.freeze = lambda: os.kill(os.getpid(), signal.{number})"
+    serve = f"import sys; from {cli.__name__} import main; sys.exit(main(['serve', '--http', '--port', '0']))"
+    env = {**process_env, "MCP_BEARER_TOKENS": TOKEN}
+    ended = subprocess.run([sys.executable, "-c", f"{early}\n{serve}"], env=env, capture_output=True, timeout=20)
+    assert ended.returncode == 0
+    assert b"Serving http://" in ended.stderr
+    assert b"Traceback" not in ended.stderr
 
 
 def test_collections_of_garbage_leave_out_what_was_loaded(open_server: ServerProcess) -> None:
