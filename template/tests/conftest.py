@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,16 @@ class ServerProcess:
         """Send SIGTERM and return the exit code."""
         self.process.terminate()
         return self.process.wait(timeout=15)
+
+
+@contextmanager
+def a_hangup(handler: signal.Handlers) -> Iterator[None]:
+    """Processes that are started meanwhile find SIGHUP as a terminal leaves it (SIG_DFL), or `nohup` (SIG_IGN)."""
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 # Environment that a process of its own needs to start at all.

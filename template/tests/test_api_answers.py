@@ -67,6 +67,33 @@ async def test_an_answer_has_so_many_bytes_and_no_more(
             await api.request("GET", "/sized")
 
 
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [(200, {}), (200, {"Content-Length": "100001"}), (200, {"Content-Encoding": "br"}), (500, {})],
+)
+async def test_an_answer_that_is_not_read_to_its_end_is_let_go(status: int, headers: dict[str, str]) -> None:
+    class Endless(httpx.AsyncByteStream):
+        closed = False
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            while True:
+                yield bytes(1000)
+
+        async def aclose(self) -> None:
+            self.closed = True
+
+    stream = Endless()
+    network = httpx.MockTransport(lambda _: httpx.Response(status, headers=headers, stream=stream))
+    transport = api_answers.BoundedTransport(network, 10, LIMIT)
+    request = httpx.Request("GET", "https://api.example.com/")
+    if status == 200:
+        with pytest.raises(errors.UpstreamError):
+            await transport.handle_async_request(request)
+    else:
+        assert await (await transport.handle_async_request(request)).aread() == b""
+    assert stream.closed  # else its connection is out of the pool for good
+
+
 async def test_what_unpacks_to_much_takes_little_memory(api: client.ApiClient, fake_api: FakeApi) -> None:
     bomb = gzip.compress(bytes(60_000_000))
     assert len(bomb) < 65536  # one piece from the network
@@ -258,7 +285,9 @@ async def test_a_charset_is_obeyed(charset: str, codec: str) -> None:
     assert api_answers.decoded_json(answer) == {"city": "Zürich"}
 
 
-@pytest.mark.parametrize("charset", ["klingon", "punycode", "idna", "zlib", "rot13", "unicode_escape", "utf-7", "../x"])
+@pytest.mark.parametrize(
+    "charset", ["klingon", "punycode", "idna", "zlib", "rot13", "unicode_escape", "utf-7", "big5hkscs", "../x"]
+)
 async def test_an_unknown_charset_is_one_line_that_does_not_repeat_it(charset: str) -> None:
     with pytest.raises(errors.UpstreamError, match="a charset that this server does not read") as raised:
         api_answers.decoded_json(answering(b'{"a": 1}', Content_Type=f"application/json; charset={charset}"))
@@ -329,6 +358,7 @@ async def test_digits_of_other_scripts_are_no_number(digits: str) -> None:
         ({"errors": ["first", "second", "third", "fourth"]}, "first; second; third"),
         ({"errors": [{"title": "Bad", "detail": "q is missing"}]}, "q is missing; Bad"),
         ({"errors": {"city": ["is unknown"], "days": "too many"}}, "city: is unknown; days: too many"),
+        ({"errors": dict.fromkeys("abcd", "bad")}, "a: bad; b: bad; c: bad"),
         ({"message": "Failed", "errors": [{"message": "Failed"}]}, "Failed"),
         (
             {"detail": [{"type": "missing", "loc": ["query", "q"], "msg": "Field required", "input": "secret"}]},

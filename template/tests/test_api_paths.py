@@ -159,6 +159,8 @@ async def test_a_whole_address_has_to_be_below_the_base_url(api: client.ApiClien
         origin.replace("http://", "http://user@") + "/v1/items",
         origin.replace("http://", "https://") + "/v1/items",
         origin.replace("127.0.0.1", "localhost") + "/v1/items",
+        origin.replace("127.0.0.1", "evil.127.0.0.1") + "/v1/items",
+        origin.replace("127.0.0.1", "127.0.0.1.evil.example") + "/v1/items",
         origin.rpartition(":")[0] + "/v1/items",
         origin.rpartition(":")[0] + ":1/v1/items",
         origin + "/v1evil/items",

@@ -157,6 +157,8 @@ def test_config_starts_the_server_by_absolute_path_and_holds_no_secret(run: Run,
     "arguments",
     [
         ["serve", "--port", "1"],
+        ["serve", "--port", "0"],
+        ["serve", "--host", ""],
         ["serve", "--http", "--port", "x"],
         ["config", "emacs"],
         ["unknown"],

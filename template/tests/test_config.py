@@ -79,9 +79,15 @@ def test_a_command_in_the_working_directory_is_not_taken(
     expected = [bare_python, "-P", "-m", PACKAGE]
     assert printed([bare_python, "-m", PACKAGE], tmp_path, process_env, PYTHONUSERBASE=".") == expected
     assert printed([bare_python, answers.COMMAND + SUFFIX], tmp_path, process_env) == expected  # a bare name
-    other = script(tmp_path / "other").rename(tmp_path / "other" / "another-command")
+    other = script(tmp_path / "other").rename(tmp_path / "other" / f"{answers.COMMAND}-old")
     script(tmp_path / "other")  # beside it, and not what was typed
     assert printed([bare_python, str(other)], tmp_path, process_env) == expected
+    installed = tmp_path / "user base" / "bin" / answers.COMMAND
+    installed.mkdir(parents=True)  # a folder by that name starts nothing
+    assert (
+        printed([bare_python, "-m", PACKAGE], tmp_path, process_env, PYTHONUSERBASE=str(tmp_path / "user base"))
+        == expected
+    )
 
 
 @pytest.mark.parametrize("planted", ["mcp", "httpx", "anyio"])

@@ -150,6 +150,12 @@ def test_the_socket_is_for_tcp_and_for_one_address() -> None:
         assert listener.getsockname()[0] == "127.0.0.1"
 
 
+def test_many_may_knock_at_the_same_time() -> None:
+    with connections.listen("127.0.0.1", 0) as listener, ExitStack() as stack:
+        for _ in range(100):  # while the server is busy and accepts none
+            stack.enter_context(socket.create_connection(listener.getsockname(), timeout=LONG))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only there the system gives up on those who do not read")
 def test_an_answer_that_nobody_reads_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
     assert connections.UNREAD_SECONDS == 60

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -71,11 +72,16 @@ def test_places_are_searched_in_the_documented_order(tmp_path: Path) -> None:
     env = {"KEY_FILE": str(tmp_path / "file"), "MCP_SECRETS_DIR": str(tmp_path / "run")}
     keyring = MemoryBackend(KEY="from keyring")
     seen = []
+    settings = []
     while True:
-        found = look_up(tmp_path / "project", keyring, **env).credential("KEY")
+        look = look_up(tmp_path / "project", keyring, **env)
+        found = look.credential("KEY")
         if found is None:
             break
         seen.append(found.value)
+        setting = look.setting("KEY")
+        assert setting is not None
+        settings.append(setting.value)
         if "KEY_FILE" in env:
             del env["KEY_FILE"]
         elif (tmp_path / "run" / "key").exists():
@@ -85,6 +91,7 @@ def test_places_are_searched_in_the_documented_order(tmp_path: Path) -> None:
         else:
             (tmp_path / "project" / ".env").unlink()
     assert seen == ["from file", "from run", "from keyring", "from dotenv"]
+    assert settings == ["from file", "from run", "from dotenv", "from dotenv"]
     found = look_up(KEY="from environment", MCP_SECRETS_DIR=str(tmp_path)).credential("KEY")
     assert found == sources.Found("from environment", "environment")
 
@@ -162,8 +169,15 @@ def test_what_is_no_small_file_is_refused_at_once(where: str, kind: str, tmp_pat
         os.truncate(path, 3 * 1024**3 if kind == "huge" else sources.MAX_FILE_BYTES + 1)
     env = {"KEY_FILE": str(path), "MCP_SECRETS_DIR": str(tmp_path)}
     look = look_up(tmp_path) if where == ".env" else look_up(**{where: env[where]})
-    with pytest.raises(ValueError, match=r"a pipe or a device|more than 65536 bytes") as raised:
-        look.credential("KEY")
+    reason = "more than 65536 bytes" if kind in ("huge", "large") else "a pipe or a device, not a file"
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=reason) as raised:
+            look.credential("KEY")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000_000  # it is not read first and refused then
     assert str(raised.value).startswith(f"{path} cannot be read (")
     assert "\n" not in str(raised.value)
 
@@ -278,7 +292,7 @@ def test_a_setting_is_never_asked_of_the_keyring_nor_judged_as_a_credential() ->
     assert logs.blot("http://localhost: 8000 ") == "http://localhost: 8000 "
 
 
-@pytest.mark.parametrize(("switch", "asked"), [("off", False), ("OFF", False), ("on", True), ("", True)])
+@pytest.mark.parametrize(("switch", "asked"), [("off", False), ("OFF", False), ("on", True), ("of", True), ("", True)])
 def test_the_keyring_can_be_switched_off(switch: str, asked: bool) -> None:
     look = look_up(None, MemoryBackend(KEY="from keyring"), MCP_KEYRING=switch)
     assert look.credential("KEY") == (sources.Found("from keyring", "OS keyring") if asked else None)
@@ -367,6 +381,69 @@ def test_a_changed_env_file_counts_without_a_restart(tmp_path: Path) -> None:
     assert found.credential("OTHER") is None
 
 
+@pytest.mark.parametrize(("value", "later"), [("newer", 0), ("new", 1_000_000)])
+def test_a_changed_env_file_is_known_by_its_size_or_by_a_part_of_a_second(
+    value: str, later: int, tmp_path: Path
+) -> None:
+    at = 1_000_000_000_000_000_000
+    found = look_up(tmp_path)
+    for text, instant in (("old", at), (value, at + later)):
+        (tmp_path / ".env").write_text(f"KEY={text}\n")
+        os.utime(tmp_path / ".env", ns=(instant, instant))
+        assert found.credential("KEY") == sources.Found(text, str(tmp_path / ".env"))
+
+
+@pytest.mark.parametrize("value", ["first-half-of-it\nsecond-half-of-it", " a-key-behind-a-blank", '"a-key-in-quotes"'])
+def test_a_credential_that_is_refused_is_hidden_all_the_same(value: str) -> None:
+    with pytest.raises(errors.CredentialError):
+        look_up(KEY=value).credential("KEY")
+    for line in value.splitlines():
+        assert logs.blot(f"key={line.strip()}") == "key=***"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such device")
+def test_a_device_is_no_empty_file() -> None:
+    with pytest.raises(errors.CredentialError, match="a pipe or a device, not a file"):
+        look_up(KEY_FILE=os.devnull).credential("KEY")
+
+
+@pytest.mark.parametrize(
+    ("folder", "described", "own"), [("src", True, True), ("src", False, False), ("site-packages", True, False)]
+)
+def test_only_a_source_tree_has_a_project_folder(
+    folder: str, described: bool, own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Installed, the package lies in folders that are not the project's: what is there is not its `.env`."""
+    (tmp_path / folder / "package").mkdir(parents=True)
+    (tmp_path / ".env").write_text("KEY=planted\n")
+    if described:
+        (tmp_path / "pyproject.toml").touch()
+    monkeypatch.setattr(sources, "__file__", str(tmp_path / folder / "package" / "sources.py"))
+    look = sources.Sources(ENV, keychain=keychain.Keychain(lambda: MemoryBackend()))
+    assert look.project_dir == (tmp_path if own else None)
+    assert (look.credential("KEY") is not None) is own
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes to get wrong")
+def test_an_unreadable_env_file_is_an_error_and_not_an_empty_one() -> None:
+    with TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        path = Path(folder, ".env")
+        path.write_text("KEY=value\n")
+        path.chmod(0)
+        owner = os.geteuid()
+        try:
+            if owner == 0:
+                os.seteuid(65534)
+            for look in (look_up(Path(folder)), look_up(ENV_FILE=str(path))):
+                with pytest.raises(errors.CredentialError, match="cannot be read by uid"):
+                    look.credential("KEY")
+                with pytest.raises(errors.CredentialError, match="cannot be read by uid"):
+                    look.setting("KEY")
+        finally:
+            os.seteuid(owner)
+
+
 def test_an_env_file_of_the_working_directory_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text("KEY=planted by a stranger\nMCP_HOST=0.0.0.0\n")
     monkeypatch.chdir(tmp_path)
@@ -421,9 +498,30 @@ def test_keyring_keeps_reads_and_deletes() -> None:
     assert chain.get("KEY") is None
 
 
-def test_a_keyring_that_drops_values_is_found_out() -> None:
-    with pytest.raises(keychain.KeychainError, match="did not keep"):
-        keychain.Keychain(lambda: ForgetfulBackend()).set("KEY", "value")
+@pytest.mark.parametrize("kept", [{}, {"KEY": "the old one"}, {"KEY": "valu"}])
+def test_a_keyring_that_drops_values_is_found_out(kept: dict[str, str]) -> None:
+    with pytest.raises(keychain.KeychainError, match="did not keep") as raised:
+        keychain.Keychain(lambda: ForgetfulBackend(**kept)).set("KEY", "value")
+    assert str(raised.value) == "The OS keyring did not keep the value."
+
+
+def test_an_empty_value_in_the_keyring_is_none(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("KEY=from dotenv\n")
+    found = look_up(tmp_path, MemoryBackend(KEY="")).credential("KEY")
+    assert found == sources.Found("from dotenv", str(tmp_path / ".env"))
+
+
+def test_that_the_keyring_has_nothing_is_believed_too() -> None:
+    asked: list[str] = []
+
+    class Empty(MemoryBackend):
+        def get_password(self, service: str, username: str) -> str | None:
+            asked.append(username)
+            return None
+
+    chain = keychain.Keychain(lambda: Empty(), clock=lambda: 0.0)
+    assert [chain.get(name) for name in ("KEY", "KEY", "OTHER", "KEY")] == [None] * 4
+    assert asked == ["KEY", "OTHER"]  # a desktop's keyring takes a while, and a request may look for several
 
 
 def test_a_hung_keyring_is_asked_once_and_holds_nobody_up() -> None:

@@ -66,6 +66,9 @@ def test_a_list_of_exceptions_that_cannot_be_used_is_named(
 def test_the_spelling_that_counts_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     both = {"ALL_PROXY": "http://proxy.example", "all_proxy": "socks5://127.0.0.1"}
     assert said(monkeypatch, **both).startswith("all_proxy ")
+    monkeypatch.delenv("ALL_PROXY")
+    monkeypatch.setenv("ALL_PROXY", "http://proxy.example")  # now the last in the environment
+    assert said(monkeypatch).startswith("all_proxy ")
     monkeypatch.setenv("all_proxy", "")
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1")
     http_environment.check_http_environment()  # an empty one in lower case unsets the other
@@ -102,11 +105,18 @@ def test_a_folder_of_certificates_that_cannot_be_used_is_named(
     match kind:
         case "file":
             path.touch()
+        case "misnamed":
+            path.mkdir()
+            (path / "0a1b2c3d.0.bak").touch()
         case "relative":
             path.mkdir()
             monkeypatch.chdir(tmp_path)
             path = Path("certs")
     assert "SSL_CERT_DIR" in said(monkeypatch, SSL_CERT_DIR=str(path))
+
+
+def test_a_key_log_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert "SSLKEYLOGFILE" in said(monkeypatch, SSLKEYLOGFILE=str(tmp_path / "absent" / "keys.log"))
 
 
 def test_what_works_is_let_through(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -116,6 +126,7 @@ def test_what_works_is_let_through(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         "ALL_PROXY": "https://[::1]:3128",
         "NO_PROXY": "localhost,127.0.0.1,::1, .example.com,*.example.org,10.0.0.0/8",
         "SSL_CERT_FILE": certifi.where(),
+        "SSLKEYLOGFILE": str(tmp_path / "keys.log"),
     }
     for name, value in good.items():
         monkeypatch.setenv(name, value)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 import anyio
 import anyio.to_thread
@@ -95,6 +98,15 @@ async def test_tokens_rotate_without_a_restart() -> None:
 @pytest.mark.parametrize("wrong", WRONG)
 async def test_a_wrong_token_is_not_accepted(wrong: str) -> None:
     assert await Tokens([SECOND, FIRST]).verifier().verify_token(wrong) is None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("part", [slice(2), slice(-2, None)])
+async def test_a_token_whose_digest_is_alike_in_part_is_not_accepted(part: slice) -> None:
+    alike = sha256(FIRST.encode()).digest()[part]
+    guesses = (f"guess-{number}" for number in itertools.count())
+    near = next(guess for guess in guesses if sha256(guess.encode()).digest()[part] == alike)
+    assert await Tokens([FIRST]).verifier().verify_token(near) is None
 
 
 @pytest.mark.anyio
@@ -219,6 +231,18 @@ async def test_the_challenge_has_an_error_only_where_something_was_brought() -> 
                 f'Bearer realm="{answers.COMMAND}", error="invalid_token", '
                 'error_description="The bearer token is not valid"'
             )
+
+
+@pytest.mark.anyio
+async def test_reading_the_tokens_holds_up_no_other_request() -> None:
+    threads: list[threading.Thread] = []
+
+    def slow() -> tuple[str, ...]:
+        threads.append(threading.current_thread())
+        return (FIRST,)
+
+    assert await inbound.BearerTokenVerifier(slow).verify_token(FIRST)
+    assert threading.current_thread() not in threads
 
 
 @pytest.mark.anyio

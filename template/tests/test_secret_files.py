@@ -6,6 +6,7 @@ import os
 import select
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,6 +40,7 @@ def test_every_file_is_written_for_the_containers_user_and_read_by_the_server(ru
         found = (folder / name).stat()
         readers = (found.st_uid, found.st_mode & 0o777, folder.stat().st_mode & 0o777)
         assert readers == ((10001, 0o400, 0o700) if os.geteuid() == 0 else (os.geteuid(), 0o644, 0o700))
+        assert os.geteuid() != 0 or found.st_gid == 10001
 
     listed = run("secrets", MCP_SECRETS_DIR=str(folder)).stdout
     for name in answers.SECRET_FILES:
@@ -185,6 +187,20 @@ def test_a_file_that_becomes_a_link_on_the_way_is_not_written_to(tmp_path: Path)
     os.link(other, path)
     with pytest.raises(errors.UsageError, match="is a link"):
         secret_files._write(path, "value")
+    path.unlink()
+    os.mkfifo(path)
+    refused: list[OSError] = []
+
+    def write_to_pipe() -> None:
+        try:
+            secret_files._write(path, "value")
+        except OSError as error:
+            refused.append(error)
+
+    writing = threading.Thread(target=write_to_pipe, daemon=True)
+    writing.start()
+    writing.join(timeout=10)  # nobody reads the pipe, and nobody is waited for
+    assert len(refused) == 1
     assert other.read_text() == "kept"
     assert sorted(os.listdir(tmp_path)) == ["key", "other"]
 

@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import HERE, VALUES
+from conftest import HERE, VALUES, a_hangup
 from fake_api import FakeApi
 from mcp import Client, StdioServerParameters
 from mcp_types import TextContent
-from pkg import answers
+from pkg import answers, app, errors, server
 
 PROBE = str(HERE / "probe_server.py")
 
@@ -121,17 +121,53 @@ def test_a_client_that_leaves_before_its_answer_is_one_line(process_env: dict[st
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows clients end a server outright; there is no such signal")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_it_cleanly(number: signal.Signals, process_env: dict[str, str]) -> None:
-    process = start({**process_env, "MCP_LOG_LEVEL": "WARNING"})
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_end_it_cleanly(name: str, process_env: dict[str, str], tmp_path: Path) -> None:
+    with a_hangup(signal.SIG_DFL):
+        process = start({**process_env, "MCP_LOG_LEVEL": "WARNING", "PROBE_ENDED": str(tmp_path / "ended")})
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(INITIALIZE)
     process.stdin.flush()
     assert process.stdout.readline()
-    os.kill(process.pid, number)
+    os.kill(process.pid, signal.Signals[name])
     assert process.wait(timeout=10) == 0
+    assert (tmp_path / "ended").exists()  # what was registered with `atexit` is done
     assert process.stderr is not None
     assert process.stderr.read() == b""
     process.stdin.close()
     process.stdout.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal")
+def test_what_nohup_started_outlives_its_terminal(process_env: dict[str, str]) -> None:
+    with a_hangup(signal.SIG_IGN):
+        process = start(process_env)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(INITIALIZE)
+    process.stdin.flush()
+    assert process.stdout.readline()
+    os.kill(process.pid, signal.SIGHUP)
+    process.stdin.write(message(2, "ping"))
+    process.stdin.flush()
+    assert json.loads(process.stdout.readline())["id"] == 2
+    process.communicate(timeout=15)
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), RuntimeError("a defect"), OSError(28, "No space left on device")])
+def test_only_a_pipe_that_broke_is_said_to_be_the_client_s_doing(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def end() -> None:
+        raise error
+
+    monkeypatch.setattr(app.mcp, "run_stdio_async", end)
+    if isinstance(error, BrokenPipeError):
+        with pytest.raises(errors.ServerError, match="The client closed its end"):
+            server.run_stdio()
+    else:
+        with pytest.raises(ExceptionGroup) as raised:
+            server.run_stdio()
+        assert raised.value.exceptions == (error,)

@@ -13,7 +13,7 @@ import pytest
 from conftest import SOURCE
 from mcp import Client
 from mcp_types import TextContent
-from pkg import answers, app, tools
+from pkg import answers, app, errors, tools
 
 pytestmark = pytest.mark.anyio
 
@@ -149,3 +149,28 @@ async def test_a_result_that_clients_would_drop_is_one_line(
         result = await client.call_tool(tool, {"value": json.dumps({"a": letter * (size // bytes_each)})})
     assert result.is_error == (size > app.MAX_RESULT_BYTES)
     assert ("more than 1 MB" in str(result.content)) == (size > app.MAX_RESULT_BYTES)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, OSError, PermissionError, ValueError, KeyError, TimeoutError])
+async def test_of_other_errors_the_model_reads_no_word(own: app.Server, error: type[Exception]) -> None:
+    """Such a message may quote a header, a path or a body."""
+
+    async def crash(value: str) -> Any:
+        raise error("https://api.example.com/?key=sentinel")
+
+    own.add_tool(crash)
+    async with Client(own) as client:
+        result = await client.call_tool("crash", {"value": ""})
+    assert result.is_error
+    assert result.content == [TextContent(text="Error executing tool crash")]
+
+
+async def test_an_error_of_this_server_is_read_to_the_letter(own: app.Server) -> None:
+    async def refuse(value: str) -> Any:
+        raise errors.CredentialError("KEY is missing. Set it.")
+
+    own.add_tool(refuse)
+    async with Client(own) as client:
+        result = await client.call_tool("refuse", {"value": ""})
+    assert result.is_error
+    assert result.content == [TextContent(text="KEY is missing. Set it.")]
