@@ -26,6 +26,7 @@ from .package import (
     TransientAuthError,
     device_login,
     discovery,
+    key_of,
 )
 
 pytestmark = pytest.mark.anyio
@@ -541,3 +542,24 @@ def test_custom_needs_endpoints() -> None:
         CustomOAuth(client_id="c")
     with pytest.raises(ConfigError, match="OAUTH_CLIENT_ID"):
         CustomOAuth(client_id="", issuer="https://a")
+
+
+@pytest.mark.parametrize("host", ["evilid.example", "x.id.example", "id.example.evil", "id.example:8443"])
+def test_a7_only_the_issuers_own_host_may_be_internal(host: str) -> None:
+    flow = CustomOAuth("client-1", issuer="https://id.example")
+    assert flow._guarded(f"https://{host}/token")
+    assert not flow._guarded("https://id.example/token")
+
+
+def test_each_client_and_issuer_has_a_record_of_its_own() -> None:
+    flows = [
+        CustomOAuth(client, issuer=f"https://{host}") for client in ("a", "b") for host in ("c.example", "d.example")
+    ]
+    assert len({key_of(flow) for flow in flows}) == 4
+
+
+def test_a5_a_tenant_is_the_whole_guid() -> None:
+    flow = AzureADOAuth("client-1")
+    tenant = "11111111-2222-3333-4444-555555555555"
+    assert flow._issuer_matches(f"https://login.microsoftonline.com/{tenant}/v2.0")
+    assert not flow._issuer_matches(f"https://login.microsoftonline.com/{tenant}/evil/v2.0")

@@ -23,6 +23,7 @@ from .package import (
     OAuth2Flow,
     ProtocolError,
     Redirect,
+    Reply,
     browser_login,
     check_login,
     device_login,
@@ -282,7 +283,8 @@ async def test_an_unusable_redirect_stops_either_way_at_once(provider: FakeProvi
 @pytest.mark.parametrize("way", ["browser", "paste"])
 async def test_a_secret_that_will_be_wanted_is_asked_for_at_once(provider: FakeProvider, way: str) -> None:
     more: dict[str, Any] = {"secret_required": True, "client_secret": None, "console": "https://example.com/apps"}
-    for revocation, device in (("rfc7009", False), ("github", True)):
+    for revocation, device, secret in (("rfc7009", False, None), ("github", True, None), ("rfc7009", False, "")):
+        more["client_secret"] = secret
         flow = flow_for(provider, revocation=revocation, **more)
         with pytest.raises(ConfigError, match="Missing required auth: OAUTH_CLIENT_SECRET") as caught:
             await (
@@ -429,6 +431,21 @@ async def test_device_stops_at_a_refusal(provider: FakeProvider, code: str) -> N
     with pytest.raises(LoginRequired, match=code):
         await device(provider, clock)
     assert clock.polls == [5]
+
+
+async def test_device_stops_at_an_error_that_says_nothing(provider: FakeProvider) -> None:
+    clock = Clock()
+    answers: list[Reply] = []
+
+    async def send(method: str, url: str, *more: Any, **options: Any) -> Reply:
+        if not url.endswith("/token"):
+            return await transport.send(method, url, *more, **options)
+        answers.append(Reply(200, {"content-type": "application/json"}, b'{"error": "no code at all"}'))
+        return answers[-1]
+
+    with pytest.raises(ProtocolError) as caught:
+        await device_login(flow_for(provider, send=send), sleep=clock.sleep, monotonic=lambda: clock.now, tell=quiet)
+    assert (caught.value.code, len(answers)) == ("unknown_error", 1)
 
 
 async def test_no_device_flow(provider: FakeProvider) -> None:

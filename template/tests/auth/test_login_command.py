@@ -625,3 +625,9 @@ def test_a_signed_out_process_does_not_sign_in_again(person: Person) -> None:
     with pytest.raises(Exception, match="Not signed in") as caught:
         asyncio.run(signin.manager().get_token())
     assert not isinstance(caught.value, TransientAuthError)
+
+
+def test_a_base_url_is_for_the_providers_that_have_one(person: Person) -> None:
+    person.env["OAUTH_BASE_URL"] = "https://elsewhere.example"  # of another project, in the same environment
+    flow = signin.flow()
+    assert (flow.config.issuer, flow.config.name) == (person.provider.base, "Fake")

@@ -110,8 +110,9 @@ async def test_a4_a5_state_then_iss_then_the_rest(provider: FakeProvider) -> Non
 
 async def test_a6_no_downgrade_of_pkce(provider: FakeProvider) -> None:
     flow = flow_for(provider)
-    with pytest.raises(ConfigError):
-        flow.get_authorization_url(code_challenge="x", code_challenge_method="plain")
+    for method in ("plain", "s256", "S256 ", "S512", ""):
+        with pytest.raises(ConfigError):
+            flow.get_authorization_url(code_challenge="x", code_challenge_method=method)
     request = await flow.begin("http://127.0.0.1:1/callback")
     _, headers = provider.authorize(urlsplit(request.url).query)
     code = parse_qs(urlsplit(headers["Location"]).query)["code"][0]

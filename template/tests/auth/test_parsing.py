@@ -387,6 +387,8 @@ def test_a1_a_plain_url_is_opened_once() -> None:
         ("http://127.9.9.9/", True, False),
         ("https://[::1]/", True, False),
         ("http://localhost.evil.example/", False, False),
+        ("http://evil-localhost/", False, False),
+        ("http://evil.localhost/", False, False),
         ("http://127.0.0.1.evil.example/", False, False),
         ("http://evil.example/localhost", False, False),
         ("http://[::2]/", False, False),

@@ -18,6 +18,7 @@ from .package import (
     PKCECodeVerifier,
     ProtocolError,
     TransientAuthError,
+    transport,
 )
 from .support import flow_for
 
@@ -162,8 +163,14 @@ async def test_the_code_goes_with_what_was_asked(provider: FakeProvider) -> None
 
 
 async def test_a_lifetime_counts_from_before_the_request(provider: FakeProvider) -> None:
-    times = iter((1000.0, 2000.0, 3000.0))
-    found = await flow_for(provider, clock=times.__next__).refresh_token(provider.issue()["refresh_token"])
+    now = [1000.0]
+
+    async def slow(*request: Any, **more: Any) -> Any:
+        now[0] += 100
+        return await transport.send(*request, **more)
+
+    flow = flow_for(provider, clock=lambda: now[0], send=slow)
+    found = await flow.refresh_token(provider.issue()["refresh_token"])
     assert found.expires_at == 1000.0 + 3600
 
 

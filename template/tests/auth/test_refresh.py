@@ -13,6 +13,7 @@ from .fake_provider import FakeProvider
 from .package import (
     ConfigError,
     CustomOAuth,
+    FileStore,
     LoginRequired,
     ProtocolError,
     TokenManager,
@@ -512,3 +513,28 @@ async def test_a_failing_provider_is_left_alone_for_as_long_as_it_says(provider:
         assert (manager._inflight is not None) is (quiet < 290)
         await renewed(manager)
         provider.faults.clear()
+
+
+def test_status_tells_of_a_disk_that_cannot_be_read(
+    provider: FakeProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_in(provider, tmp_path, left=3600)
+    manager = manager_for(provider, tmp_path)
+
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(FileStore, "load", broken)
+    status = manager.status()
+    assert (status["signed_in"], status["last_error"]) == (False, "io")
+
+
+async def test_a_failed_renewal_is_one_line_in_the_log(
+    provider: FakeProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sign_in(provider, tmp_path)
+    provider.faults = [(503, {}, b"")] * 3
+    with pytest.raises(TransientAuthError):
+        await manager_for(provider, tmp_path, sleep=lambda _: None).get_token()
+    said = [record for record in caplog.records if "renewal" in record.message]
+    assert [(it.message, it.exc_info) for it in said] == [("token renewal failed: http_503", None)]

@@ -349,6 +349,98 @@ def test_a16_a_full_disk_keeps_the_old_record(store: FileStore, monkeypatch: pyt
     assert not list(store.directory.glob("*.new"))
 
 
+def test_a16_the_old_record_is_there_until_the_new_one_is(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that holds no lock, and a process that is killed there, find one of the two."""
+
+    def stopped(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "replace", stopped)
+    with pytest.raises(OSError, match="Input"):
+        store.save(KEY, TokenRecord("new"))
+    assert store.load(KEY) == RECORD
+
+
+def test_a16_what_is_checked_is_what_was_opened(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that others may write to, which is replaced by a good one between the opening and the look at it."""
+    path = path_of(store)
+    good = path.with_suffix(".good")
+    good.touch(mode=0o600)
+    good.write_bytes(path.read_bytes())
+    path.chmod(0o666)
+    real = os.open
+
+    def swapping(name: Any, *more: Any) -> int:
+        handle = real(name, *more)
+        if name == path:
+            good.replace(path)
+        return handle
+
+    monkeypatch.setattr(os, "open", swapping)
+    with pytest.raises(ConfigError, match="Others may access"):
+        store.load(KEY)
+
+
+def test_no_descriptor_stays_open(store: FileStore) -> None:
+    def lowest() -> int:
+        handle = os.open(os.devnull, os.O_RDONLY)
+        os.close(handle)
+        return handle
+
+    before = lowest()
+    for _ in range(3):
+        store.save(KEY, RECORD)
+        store.load(KEY)
+        store.delete(KEY)
+    assert lowest() == before
+
+
+def test_a_server_that_reads_plain_text_goes_on_when_a_key_appears(tmp_path: Path) -> None:
+    """What the person asked for, or what this process has read so far, is not refused in the middle."""
+    keys: list[Cipher] = []
+    store = FileStore(tmp_path / "sign-in", lambda: keys[0] if keys else None, plaintext=True)
+    with store.lock(KEY):
+        store.save(KEY, RECORD)
+    keys.append(Cipher(TOKEN_KEY))
+    assert store.load(KEY) == RECORD
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kid": "00000000"},
+        {"kid": []},
+        {"kid": None},
+        {"n": "AAAA"},
+        {"n": 1},
+        {"n": "é"},
+        {"n": ""},
+        {"ct": None},
+        {"ct": "A"},
+    ],
+)
+def test_an_odd_envelope_is_one_that_cannot_be_decrypted(change: dict[str, Any]) -> None:
+    cipher = Cipher(TOKEN_KEY)
+    envelope = {**cipher.seal(b"plain", b"key"), **change}
+    with pytest.raises(LoginRequired) as caught:
+        cipher.open(envelope, b"key")
+    assert caught.value.code == "undecryptable"
+
+
+def test_a_damaged_record_is_not_quoted(tmp_path: Path) -> None:
+    """A JSON error holds the whole text that it could not read, which is what was decrypted."""
+    store = store_at(tmp_path)
+    cipher = Cipher(TOKEN_KEY)
+    with store.lock(KEY):
+        store.save(KEY, RECORD)
+    for text in (b'{"access_token": "at-SENTINEL"', b"[]", b"{}"):
+        path_of(store).write_text(json.dumps({"v": 1, **cipher.seal(text, KEY.bound_to)}))
+        with pytest.raises(LoginRequired, match="damaged") as caught:
+            store.load(KEY)
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__
+
+
 @pytest.mark.parametrize("damage", ["swap", "bit", "other key", "half", "empty", "list", "no ciphertext"])
 def test_a16_damaged_or_swapped_records_ask_for_sign_in(store: FileStore, damage: str) -> None:
     path, key = path_of(store), KEY

@@ -266,6 +266,7 @@ async def test_what_cannot_be_reached_may_be_tried_again(resolver: dict[str, lis
     with pytest.raises(TransientAuthError) as caught:
         await transport.send("GET", f"http://127.0.0.1:{port}/", {})
     assert (caught.value.code, caught.value.ambiguous) == ("unreachable", False)
+    assert caught.value.__suppress_context__  # the frames below hold what was sent
     resolver["nobody.example"] = []
     with pytest.raises(ConfigError):
         await transport.send("GET", "https://nobody.example/", {}, public_only=True)
@@ -278,6 +279,7 @@ async def test_what_cannot_be_reached_may_be_tried_again(resolver: dict[str, lis
         with pytest.raises(TransientAuthError) as caught:  # the request may have been heard
             await transport.send("POST", f"http://127.0.0.1:{port}/", {})
         assert (caught.value.code, caught.value.ambiguous) == ("no_answer", True)
+        assert caught.value.__suppress_context__
 
 
 @pytest.mark.parametrize("host", ["xn--a.example", "a..b"])
