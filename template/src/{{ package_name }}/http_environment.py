@@ -23,6 +23,10 @@ def check_http_environment() -> None:
     import httpx
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # an empty one: loading the usual certificates takes a while
+    try:
+        context.keylog_filename = os.environ.get("SSLKEYLOGFILE") or None  # type: ignore[assignment]
+    except OSError:
+        raise UsageError("The file that SSLKEYLOGFILE names cannot be written. Correct it, or unset it.") from None
     file = os.environ.get("SSL_CERT_FILE")
     folders = os.environ.get("SSL_CERT_DIR")
     if file and not _is_certificate_file(file, context):
