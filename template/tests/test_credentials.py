@@ -245,7 +245,9 @@ def test_a_key_with_something_in_it_is_taken(value: str) -> None:
 
 def test_the_key_of_the_api_is_judged_by_how_it_travels() -> None:
     def accepted(name: str, value: str) -> bool:
-        return credentials.credential_status(name, look_up(**{name: value})).problem is None
+        problem = credentials.credential_status(name, look_up(**{name: value})).problem
+        assert problem is None or value.strip() not in problem
+        return problem is None
 
     for number, name in enumerate(answers.AUTH_KEYS):
         in_header = answers.API_AUTH in ("header", "bearer") and number == 0

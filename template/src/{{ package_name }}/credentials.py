@@ -88,7 +88,9 @@ def credential_status(name: str, sources: Sources) -> CredentialStatus:
     """Where `name` comes from, or what is wrong with it."""
     try:
         found = sources.credential(name)
-    except CredentialError as error:
+        if name == TOKENS_NAME:
+            bearer_tokens(sources)  # one that is too weak lets nobody in
+    except UsageError as error:
         return CredentialStatus(name, None, str(error))
     return CredentialStatus(name, found.source, None) if found else CredentialStatus(name, None, "missing")
 
