@@ -59,8 +59,27 @@ class Answers(Extension):
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         environment.filters.update(FILTERS)
-        # Copier compiles every part of every path, and the name of the answers file as often: a fifth of a copy's time.
-        environment.from_string = cache(environment.from_string)  # type: ignore[assignment, method-assign]
+        environment.from_string = _compiled_once(environment)  # type: ignore[assignment, method-assign]
+
+
+class Constant:
+    """What `from_string` gives for text in which there is nothing to render."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def render(self, *_: Any, **__: Any) -> str:
+        return self._text
+
+
+def _compiled_once(environment: Environment) -> Callable[[str], Any]:
+    """Copier compiles every part of every path, and the name of the answers file as often: a fifth of a copy's time."""
+    compiled = cache(environment.from_string)
+
+    def from_string(source: str) -> Any:
+        return Constant(source) if isinstance(source, str) and "{" not in source else compiled(source)
+
+    return from_string
 
 
 # ---------------------------------------------------------------- names
