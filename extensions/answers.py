@@ -432,7 +432,8 @@ def _unattended(context: Context) -> bool:
 @pass_context
 def oauth_provider_error(context: Context, provider: Any) -> str:
     """A made-up issuer is fine to look at in a first copy, not in a server that people sign in to already."""
-    was, data = context["recorded"], context["_copier_conf"]["data"]
+    was = context["recorded"]
+    data = context["_copier_conf"]["data"]
     new = bool(was) and provider == "custom" and was.get("oauth_provider") != "custom"
     if new and "oauth_issuer" not in data and _unattended(context):
         return "oauth_provider=custom needs an issuer: pass oauth_issuer=https://… too, or oauth_issuer= and its URLs."
@@ -454,7 +455,8 @@ def oauth_issuer_error(context: Context, issuer: Any) -> str:
 @pass_context
 def too_few_for_basic(context: Context, answer: Any) -> str:
     """Copier would take the default, a header, instead of the recorded way."""
-    was, data = context["recorded"], context["_copier_conf"]["data"]
+    was = context["recorded"]
+    data = context["_copier_conf"]["data"]
     kept = was.get("api_auth") == "basic" and "api_auth" not in data and _unattended(context)
     if kept and len(auth_key_list(answer)) == 1:
         return "auth_keys has one name, and api_auth=basic needs two: pass api_auth too, or two names."
