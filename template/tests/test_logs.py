@@ -103,6 +103,16 @@ def test_a_thousand_rotations_later_the_newest_are_hidden() -> None:
     assert "sentinel-000000" in logs.blot("sentinel-000000")  # the oldest
 
 
+def test_what_is_still_used_is_not_forgotten_for_what_was_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_MAX_HIDDEN", 10)
+    logs._hidden.clear()
+    for number in range(30):
+        logs.hide("a-key-in-use")
+        logs.hide(f"rotated-{number:06}")
+    assert logs.blot("a-key-in-use rotated-000029") == "*** ***"
+    assert "rotated-000001" in logs.blot("rotated-000001")
+
+
 @pytest.mark.parametrize(("level", "httpx"), [("DEBUG", "WARNING"), ("INFO", "WARNING"), ("ERROR", "ERROR")])
 def test_the_log_goes_to_stderr_and_loggers_of_urls_are_quiet(
     level: str, httpx: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

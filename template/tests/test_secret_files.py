@@ -93,6 +93,16 @@ def test_who_may_not_give_files_away_closes_the_folder_and_is_told_the_command(
     assert f"sudo chown 10001 {path} && sudo chmod 400 {path}" in capsys.readouterr().err
 
 
+def test_a_folder_that_others_may_enter_is_named_with_the_command(run: Run, tmp_path: Path) -> None:
+    arguments = ["secrets", "files", "--from-env", "--generate", "--folder", str(tmp_path)]
+    assert run(*arguments, **VALUES).returncode == 0
+    (tmp_path / "mcp_bearer_tokens").chmod(0o644)
+    tmp_path.chmod(0o755)
+    done = run(*arguments)
+    assert done.returncode == 1
+    assert f"Others on this machine can read them. Run: chmod 700 {tmp_path}" in done.stderr
+
+
 def test_a_file_that_the_container_cannot_read_is_named_with_the_command(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "mcp_bearer_tokens"
     path.write_text("a-token-of-16-ch\n")

@@ -145,14 +145,15 @@ def test_twenty_refusals_cost_one_renewal(provider: FakeProvider, tmp_path: Path
 
 
 def test_a_token_that_was_renewed_long_ago_is_renewed_once_more(provider: FakeProvider, tmp_path: Path) -> None:
-    sign_in(provider, tmp_path, left=3600, renewed=True, obtained_at=time.time() - 301)
-    assert ask_sync(BearerAuth(manager_for(provider, tmp_path), API), Api(live(provider)), [f"{API}/x"]) == [200]
     manager = manager_for(provider, tmp_path)
+    long_ago = sign_in(provider, tmp_path, left=3600, renewed=True, obtained_at=time.time() - 301)
+    assert asyncio.run(manager.after_401(long_ago.access_token)) != long_ago.access_token
+    assert provider.refreshes == 1
     old = sign_in(provider, tmp_path, left=3600, renewed=True, obtained_at=time.time() - 290)
     assert asyncio.run(manager.after_401(old.access_token)) == old.access_token
     future = sign_in(provider, tmp_path, left=3600, renewed=True, obtained_at=time.time() + 90)  # clock was set back
     assert asyncio.run(manager.after_401(future.access_token)) != future.access_token
-    assert provider.refreshes == 1
+    assert provider.refreshes == 2
 
 
 def test_fifty_refusals_at_once_cost_one_renewal(provider: FakeProvider, tmp_path: Path) -> None:
@@ -264,7 +265,7 @@ def test_a_provider_that_stays_silent_ends_nothing_and_holds_up_nobody_for_long(
     discovered = flow_for(provider, discover=True, send=send)
     assert asyncio.run(discovered.moved_from("https://old.example/token")) is False
     assert asyncio.run(discovered.rejects("at-1")) is False
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 8  # the metadata's own places have 10 seconds each
 
 
 def test_the_user_endpoint_is_the_one_of_the_sign_in(provider: FakeProvider, tmp_path: Path) -> None:
